@@ -1,0 +1,2 @@
+//! The keyhaul binary.
+fn main() {}
