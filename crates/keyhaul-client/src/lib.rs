@@ -1,1 +1,53 @@
-//! 
+//! The only code of keyhaul that opens sockets: TCP, Unix sockets, TLS; login, Sentinel, cluster
+//! topology, redirections, typed reads of a source, writes to a target. Knows no migration.
+
+mod endpoint;
+mod secret;
+
+mod connection;
+mod connector;
+mod error;
+mod retry;
+mod stream;
+mod tls;
+
+mod routing;
+mod sentinel;
+mod slot;
+mod topology;
+
+mod facts;
+mod key_reads;
+mod reads;
+mod target;
+
+pub use connection::{Connection, WHOLE_BULK_MAX};
+pub use connector::{CONNECT_DEADLINE, Connector, Greeting};
+pub use endpoint::{
+    Address, DEFAULT_PORT, DEFAULT_SENTINEL_PORT, Endpoint, EndpointError, Seeds, TlsOptions,
+};
+pub use error::{ClientError, ServerError};
+pub use facts::{Degraded, Family, Role, ServerFacts, Version};
+pub use key_reads::{Asking, KeyRead};
+pub use reads::{ExpiryCommand, FunctionLibrary, KeyLook, ReadConnection, ScanOptions, ScanPage};
+pub use retry::{Action, Backoff};
+pub use routing::Routing;
+pub use secret::Secret;
+pub use slot::{SLOT_COUNT, Slot, SlotSet};
+pub use target::TargetConnection;
+pub use topology::{Mode, Node, OpenSlot, Topology};
+
+/// An error and its causes on one line, each said once.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

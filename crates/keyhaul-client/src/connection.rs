@@ -1,0 +1,193 @@
+//! One open connection: buffers, timeouts, replies in order. Knows RESP, no command's meaning.
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use keyhaul_resp::{Decoder, Limits, Token, Value, encode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use crate::connector::Greeting;
+use crate::endpoint::Address;
+use crate::error::{ClientError, ServerError};
+use crate::stream::Stream;
+
+/// How much is read from a socket at once, bytes.
+const READ_BYTES: usize = 128 * 1024;
+
+/// A bulk string above this comes in parts instead of whole, bytes.
+pub const WHOLE_BULK_MAX: usize = 512 * 1024;
+
+/// How long a server may be silent while it owes us a reply. A script or a DUMP of a large key can
+/// block a server for long; longer than this and the connection is opened anew.
+pub(crate) const REPLY_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A connection whose handshake is done.
+#[derive(Debug)]
+pub struct Connection {
+    stream: Stream,
+    address: Address,
+    input: BytesMut,
+    output: BytesMut,
+    decoder: Decoder,
+    deadline: Duration,
+    pub(crate) greeting: Greeting,
+}
+
+impl Connection {
+    /// Wraps a stream on which nothing was said yet. `deadline` bounds each read and write.
+    pub(crate) fn new(stream: Stream, address: Address, deadline: Duration) -> Self {
+        let limits = Limits { bulk_whole_max: WHOLE_BULK_MAX, ..Limits::default() };
+        Self {
+            stream,
+            address,
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            decoder: Decoder::new(limits),
+            deadline,
+            greeting: Greeting::default(),
+        }
+    }
+
+    /// Changes how long the server may stay silent.
+    pub(crate) fn set_deadline(&mut self, deadline: Duration) {
+        self.deadline = deadline;
+    }
+
+    /// Where the server is, as we dialled it.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Commands are appended here and sent by [`Connection::flush`].
+    pub fn output(&mut self) -> &mut BytesMut {
+        &mut self.output
+    }
+
+    /// Sends what was appended.
+    ///
+    /// # Errors
+    /// [`ClientError::Io`] or [`ClientError::Silent`]; the connection is of no further use then.
+    pub async fn flush(&mut self) -> Result<(), ClientError> {
+        let Self { stream, output, deadline, address, .. } = self;
+        in_time(*deadline, address, async {
+            stream.write_all(output).await?;
+            stream.flush().await
+        })
+        .await?;
+        self.output.clear();
+        Ok(())
+    }
+
+    /// Sends bytes that lie elsewhere, after what was appended: a large payload is not copied.
+    ///
+    /// # Errors
+    /// As [`Connection::flush`].
+    pub async fn send(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
+        if !self.output.is_empty() {
+            self.flush().await?;
+        }
+        let Self { stream, deadline, address, .. } = self;
+        in_time(*deadline, address, stream.write_all(bytes)).await
+    }
+
+    /// The next token of the replies if it has arrived already.
+    ///
+    /// # Errors
+    /// [`ClientError::Protocol`] when the bytes are no RESP.
+    pub fn buffered_token(&mut self) -> Result<Option<Token>, ClientError> {
+        match self.decoder.token(&mut self.input) {
+            Ok(token) => Ok(token),
+            Err(e) => Err(self.protocol_error(e)),
+        }
+    }
+
+    /// The next token of the replies; waits for it. RESP3 pushes must not be switched on.
+    ///
+    /// # Errors
+    /// [`ClientError::Io`], [`ClientError::Closed`], [`ClientError::Silent`], [`ClientError::Protocol`].
+    pub async fn token(&mut self) -> Result<Token, ClientError> {
+        loop {
+            if let Some(token) = self.buffered_token()? {
+                return Ok(token);
+            }
+            self.fill().await?;
+        }
+    }
+
+    /// The next whole reply, an error reply being a value; pushes are passed over.
+    ///
+    /// # Errors
+    /// As [`Connection::token`].
+    pub async fn value(&mut self) -> Result<Value, ClientError> {
+        loop {
+            match self.decoder.value(&mut self.input) {
+                Ok(Some(Value::Push(_))) => {}
+                Ok(Some(value)) => return Ok(value),
+                Ok(None) => self.fill().await?,
+                Err(e) => return Err(self.protocol_error(e)),
+            }
+        }
+    }
+
+    /// Sends one command and waits for its reply.
+    ///
+    /// # Errors
+    /// As [`Connection::token`], and [`ClientError::Server`] for an error reply.
+    pub async fn call(&mut self, args: &[&[u8]]) -> Result<Value, ClientError> {
+        encode::command(&mut self.output, args);
+        self.flush().await?;
+        self.reply().await
+    }
+
+    /// The next whole reply with an error reply as an error.
+    ///
+    /// # Errors
+    /// As [`Connection::call`].
+    pub async fn reply(&mut self) -> Result<Value, ClientError> {
+        match self.value().await? {
+            Value::Error(text) => Err(self.server_error(text)),
+            value => Ok(value),
+        }
+    }
+
+    /// An error reply of this server as an error.
+    pub fn server_error(&self, text: Bytes) -> ClientError {
+        ClientError::Server { address: self.address.clone(), error: ServerError::new(text) }
+    }
+
+    /// A reply that the command cannot have.
+    pub fn unexpected(&self, command: &'static str) -> ClientError {
+        ClientError::Unexpected { address: self.address.clone(), command }
+    }
+
+    fn protocol_error(&self, error: keyhaul_resp::DecodeError) -> ClientError {
+        ClientError::Protocol { address: self.address.clone(), source: Box::new(error) }
+    }
+
+    /// Waits for more bytes.
+    pub(crate) async fn fill(&mut self) -> Result<(), ClientError> {
+        self.input.reserve(READ_BYTES.max(self.decoder.bytes_wanted()));
+        let Self { stream, input, deadline, address, .. } = self;
+        match in_time(*deadline, address, stream.read_buf(input)).await? {
+            0 => Err(ClientError::Closed { address: self.address.clone() }),
+            _ => Ok(()),
+        }
+    }
+}
+
+async fn in_time<T>(
+    deadline: Duration,
+    address: &Address,
+    io: impl Future<Output = io::Result<T>>,
+) -> Result<T, ClientError> {
+    match timeout(deadline, io).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(source)) => Err(ClientError::Io { address: address.clone(), source }),
+        Err(_) => {
+            Err(ClientError::Silent { address: address.clone(), waited: deadline, hint: "" })
+        }
+    }
+}
