@@ -1,0 +1,100 @@
+//! What a copy job is asked to do: resolved and validated, without a trace of how it was typed.
+
+use std::time::Duration;
+
+use keyhaul_rdb::KeyType;
+
+use crate::transform::{DbMap, Glob, PrefixRename};
+
+/// Default of [`CopyOptions::memory_bytes`]: all buffers together.
+pub const MEMORY_BYTES: u64 = 128 * 1024 * 1024;
+/// Smallest budget with which a job can run: a few batches in flight on both sides.
+pub const MEMORY_BYTES_MIN: u64 = 4 * 1024 * 1024;
+/// Default of [`CopyOptions::scan_count`], keys a SCAN step looks at.
+pub const SCAN_COUNT: u32 = 1000;
+/// Default of [`CopyOptions::retry_for`].
+pub const RETRY_FOR: Duration = Duration::from_secs(120);
+/// Most connections per node on either side.
+pub const THREADS_MAX: u32 = 64;
+
+/// What happens to a key that the target already holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnConflict {
+    /// The source's key replaces it.
+    #[default]
+    Replace,
+    /// It stays as it is; counted.
+    Skip,
+    /// It stays as it is; the key counts as not moved and is listed.
+    Fail,
+}
+
+/// How much is proved after the copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Verify {
+    /// Nothing.
+    None,
+    /// Each key's existence, type and expiry.
+    #[default]
+    Quick,
+}
+
+/// A copy job.
+#[derive(Debug, Clone)]
+pub struct CopyOptions {
+    /// Only keys that match; a key may match any one of them. Empty: every key.
+    pub key_patterns: Vec<Glob>,
+    /// Not these keys.
+    pub key_excludes: Vec<Glob>,
+    /// Only these types. Empty: every type.
+    pub key_types: Vec<KeyType>,
+    /// Only these dbs of the source. `None`: all.
+    pub dbs: Option<Vec<u32>>,
+    /// Source db -> target db; a db that is not named keeps its number.
+    pub db_map: DbMap,
+    /// Prefixes that are replaced in key names; the first that fits counts.
+    pub renames: Vec<PrefixRename>,
+    /// Keys whose MEMORY USAGE is above it are left out and listed, bytes.
+    pub mem_limit: Option<u64>,
+    /// Keys that the target already holds.
+    pub on_conflict: OnConflict,
+    /// Keys a SCAN step looks at, 1..
+    pub scan_count: u32,
+    /// Connections per source node that read payloads, 1..=[`THREADS_MAX`].
+    pub read_threads: u32,
+    /// Connections per target node, 1..=[`THREADS_MAX`].
+    pub threads: u32,
+    /// All buffers together, bytes, at least [`MEMORY_BYTES_MIN`].
+    pub memory_bytes: u64,
+    /// Payload bytes per second at most. `None`: as fast as the servers go.
+    pub rate_limit: Option<u64>,
+    /// Proof after the copy.
+    pub verify: Verify,
+    /// Whether function libraries go over too.
+    pub functions: bool,
+    /// How long a server may be unreachable, loading, full or without quorum before the job stops.
+    pub retry_for: Duration,
+}
+
+impl Default for CopyOptions {
+    fn default() -> Self {
+        Self {
+            key_patterns: Vec::new(),
+            key_excludes: Vec::new(),
+            key_types: Vec::new(),
+            dbs: None,
+            db_map: DbMap::default(),
+            renames: Vec::new(),
+            mem_limit: None,
+            on_conflict: OnConflict::default(),
+            scan_count: SCAN_COUNT,
+            read_threads: 1,
+            threads: 1,
+            memory_bytes: MEMORY_BYTES,
+            rate_limit: None,
+            verify: Verify::default(),
+            functions: true,
+            retry_for: RETRY_FOR,
+        }
+    }
+}

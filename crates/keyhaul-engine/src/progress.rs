@@ -1,0 +1,141 @@
+//! How far a job is: counters that the engine fills and anybody may look at.
+
+use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// What a job is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum Phase {
+    /// Nothing moves yet.
+    #[default]
+    Starting,
+    /// Keys are copied.
+    Copying,
+    /// The target is compared with the source.
+    Verifying,
+    /// Nothing moves any more.
+    Done,
+}
+
+/// Live counters of a job; shared, never locked on the hot path.
+#[derive(Debug, Default)]
+pub struct Progress {
+    phase: AtomicU8,
+    /// Keys that the source said it holds at the start; 0: unknown. New keys may come.
+    pub keys_expected: AtomicU64,
+    /// Keys that SCAN returned and the filters took.
+    pub keys_found: AtomicU64,
+    /// Keys whose reply from the target was read and good.
+    pub keys_copied: AtomicU64,
+    /// Keys left as they were on the target (`--on-conflict skip`).
+    pub keys_skipped: AtomicU64,
+    /// Keys that vanished or expired before they could be read.
+    pub keys_gone: AtomicU64,
+    /// Keys that were not moved and are listed.
+    pub keys_not_moved: AtomicU64,
+    /// Payload bytes that the target acknowledged.
+    pub bytes_copied: AtomicU64,
+    /// Keys that the verification looked at.
+    pub keys_verified: AtomicU64,
+    /// Times a connection was opened again or a command was repeated.
+    pub retries: AtomicU64,
+    shards: Mutex<Vec<ShardProgress>>,
+    waiting: Mutex<Option<String>>,
+}
+
+/// One source primary.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ShardProgress {
+    /// Its address.
+    pub node: String,
+    /// The db that is being read.
+    pub db: u32,
+    /// Keys found there so far.
+    pub keys_found: u64,
+    /// Its scan has come to the end.
+    pub done: bool,
+}
+
+/// The counters at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// What the job is doing.
+    pub phase: Phase,
+    /// See [`Progress`]; the same for all that follow.
+    pub keys_expected: u64,
+    #[allow(missing_docs, reason = "named and documented in Progress")]
+    pub keys_found: u64,
+    #[allow(missing_docs, reason = "named and documented in Progress")]
+    pub keys_copied: u64,
+    #[allow(missing_docs, reason = "named and documented in Progress")]
+    pub keys_skipped: u64,
+    #[allow(missing_docs, reason = "named and documented in Progress")]
+    pub keys_gone: u64,
+    #[allow(missing_docs, reason = "named and documented in Progress")]
+    pub keys_not_moved: u64,
+    #[allow(missing_docs, reason = "named and documented in Progress")]
+    pub bytes_copied: u64,
+    #[allow(missing_docs, reason = "named and documented in Progress")]
+    pub keys_verified: u64,
+    #[allow(missing_docs, reason = "named and documented in Progress")]
+    pub retries: u64,
+    /// Per source primary.
+    pub shards: Vec<ShardProgress>,
+    /// Why nothing moves at present: `target 1.2.3.4:6379 is full`. For one line on the screen.
+    pub waiting: Option<String>,
+}
+
+impl Progress {
+    /// All counters at once; not one atomic moment.
+    pub fn snapshot(&self) -> Snapshot {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Snapshot {
+            phase: self.phase(),
+            keys_expected: get(&self.keys_expected),
+            keys_found: get(&self.keys_found),
+            keys_copied: get(&self.keys_copied),
+            keys_skipped: get(&self.keys_skipped),
+            keys_gone: get(&self.keys_gone),
+            keys_not_moved: get(&self.keys_not_moved),
+            bytes_copied: get(&self.bytes_copied),
+            keys_verified: get(&self.keys_verified),
+            retries: get(&self.retries),
+            shards: self.shards.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            waiting: self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
+    /// What the job is doing.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            1 => Phase::Copying,
+            2 => Phase::Verifying,
+            3 => Phase::Done,
+            _ => Phase::Starting,
+        }
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add(counter: &AtomicU64, n: u64) {
+        counter.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Says why nothing moves; `None`: it moves again.
+    pub(crate) fn wait_for(&self, reason: Option<String>) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+    }
+
+    /// Updates one shard's line.
+    pub(crate) fn shard(&self, node: &str, update: impl FnOnce(&mut ShardProgress)) {
+        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = shards.iter().position(|shard| shard.node == node).unwrap_or_else(|| {
+            shards.push(ShardProgress { node: node.to_owned(), ..ShardProgress::default() });
+            shards.len() - 1
+        });
+        update(&mut shards[index]);
+    }
+}

@@ -1,0 +1,11 @@
+//! Between source and target: which keys go, and under which db and name. Pure functions.
+
+mod db_map;
+mod filter;
+mod glob;
+mod rename;
+
+pub use db_map::DbMap;
+pub use filter::KeyFilter;
+pub use glob::Glob;
+pub use rename::{BadRename, PrefixRename, renamed};
