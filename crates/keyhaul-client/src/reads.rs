@@ -119,6 +119,19 @@ impl ReadConnection {
         Ok(())
     }
 
+    /// The current db.
+    pub fn db(&self) -> u32 {
+        self.db.unwrap_or(0)
+    }
+
+    /// Notes that `db` is about to become the current one by a SELECT that the caller sends;
+    /// `false`: it is already, and no SELECT is needed.
+    pub fn set_db(&mut self, db: u32) -> bool {
+        let changes = self.db() != db;
+        self.db = Some(db);
+        changes
+    }
+
     /// One step of a SCAN over the current db.
     ///
     /// # Errors
@@ -297,6 +310,45 @@ impl ReadConnection {
             looks.push(self.one_look(relative).await?);
         }
         Ok(looks)
+    }
+
+    /// As [`ReadConnection::look`] for one key that is about to move here, after an ASK reply.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn look_asking(
+        &mut self,
+        key: &Bytes,
+    ) -> Result<Result<KeyLook, ServerError>, ClientError> {
+        let mut replies = Vec::new();
+        for command in [&b"TYPE"[..], b"PEXPIRETIME", b"PTTL"] {
+            let is_other = match self.expiry {
+                ExpiryCommand::Absolute => command == b"PTTL",
+                ExpiryCommand::Relative => command == b"PEXPIRETIME",
+            };
+            if is_other {
+                continue;
+            }
+            let before = self.time_us().await? / 1000;
+            self.connection.call(&[b"ASKING"]).await?;
+            match self.connection.call(&[command, key]).await {
+                Ok(reply) => replies.push((before, reply, self.time_us().await? / 1000)),
+                Err(ClientError::Server { error, .. }) => return Ok(Err(error)),
+                Err(e) => return Err(e),
+            }
+        }
+        let [(_, key_type, _), (before, expiry, after)] = replies.as_slice() else {
+            return Err(self.connection.unexpected("TYPE"));
+        };
+        let bad = || self.connection.unexpected("TYPE");
+        let key_type = key_type.as_bytes().cloned().ok_or_else(bad)?;
+        let expiry = expiry.as_int().ok_or_else(bad)?;
+        let expire_at_ms = match (expiry, self.expiry) {
+            (n, _) if n < 0 => None,
+            (n, ExpiryCommand::Absolute) => Some((n, n)),
+            (n, ExpiryCommand::Relative) => Some((before + n, after + n)),
+        };
+        Ok(Ok(KeyLook { key_type, expire_at_ms }))
     }
 
     async fn one_look(

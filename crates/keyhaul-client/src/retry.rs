@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::endpoint::Address;
 use crate::error::{ClientError, ServerError};
 use crate::slot::Slot;
 
@@ -67,15 +68,33 @@ impl ClientError {
     /// What to do about a failed conversation.
     pub fn action(&self) -> Action {
         match self {
-            Self::Connect { .. } | Self::Io { .. } | Self::Closed { .. } | Self::Silent { .. } => {
-                Action::Reconnect
-            }
+            // A TLS handshake also fails while a server goes down; a wrong certificate is found out
+            // before anything begins, where nothing is repeated.
+            Self::Connect { .. }
+            | Self::Tls { .. }
+            | Self::Io { .. }
+            | Self::Closed { .. }
+            | Self::Silent { .. } => Action::Reconnect,
             Self::NoPrimary { .. } | Self::UncoveredSlot { .. } => Action::Refresh,
             Self::Server { error, .. } => error.action(),
-            Self::Tls { .. }
-            | Self::TlsFile { .. }
-            | Self::Protocol { .. }
-            | Self::Unexpected { .. } => Action::GiveUp,
+            Self::TlsFile { .. } | Self::Protocol { .. } | Self::Unexpected { .. } => {
+                Action::GiveUp
+            }
+        }
+    }
+
+    /// The server that it is about, if it is about one.
+    pub fn address(&self) -> Option<&Address> {
+        match self {
+            Self::Connect { address, .. }
+            | Self::Tls { address, .. }
+            | Self::Io { address, .. }
+            | Self::Closed { address }
+            | Self::Silent { address, .. }
+            | Self::Protocol { address, .. }
+            | Self::Server { address, .. }
+            | Self::Unexpected { address, .. } => Some(address),
+            Self::TlsFile { .. } | Self::NoPrimary { .. } | Self::UncoveredSlot { .. } => None,
         }
     }
 

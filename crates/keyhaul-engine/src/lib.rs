@@ -3,11 +3,23 @@
 
 pub mod options;
 pub mod plan;
+
+mod copy;
+mod prepare;
+
 pub mod progress;
 pub mod receipt;
 pub mod stats;
 pub mod transform;
 
-mod copy;
+mod compare;
+mod entry;
+mod ledger;
+mod patience;
+mod route;
+mod site;
+mod source;
+mod target;
+mod throttle;
 
 pub use copy::Job;

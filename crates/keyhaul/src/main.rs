@@ -1,2 +1,89 @@
-//! The keyhaul binary.
-fn main() {}
+//! The keyhaul binary: what was typed goes in, an exit code comes out. All the work is the engine's.
+
+mod args;
+mod endpoint_args;
+mod job;
+
+mod duration;
+mod size;
+
+mod replicate;
+mod show_plan;
+
+mod progress;
+mod rates;
+mod screen;
+mod signals;
+
+mod receipt;
+mod report;
+
+mod exit;
+mod generate;
+mod usage;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{Args, Command};
+use crate::exit::Exit;
+use crate::screen::Screen;
+
+/// More than these would only wait: one task reads and one writes per connection, servers are slower.
+const WORKER_THREADS_MAX: usize = 4;
+
+fn main() -> ExitCode {
+    let screen = Screen::new();
+    let exit = match run(&screen) {
+        Ok(exit) => exit,
+        Err(e) => {
+            let exit = Exit::of_error(&e);
+            if exit != Exit::Done {
+                screen.line(&format!("error: {}", keyhaul_client::chain(e.as_ref())));
+            }
+            exit
+        }
+    };
+    ExitCode::from(exit.code())
+}
+
+fn run(screen: &Screen) -> anyhow::Result<Exit> {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(e) if e.use_stderr() => return Err(usage::from_clap(&e).into()),
+        // --help and --version.
+        Err(e) => {
+            e.print()?;
+            return Ok(Exit::Done);
+        }
+    };
+    match args.command {
+        Command::Replicate(args) => {
+            let request = job::resolve(&args, &job::Environment::of_process())?;
+            run_replicate(request, screen)
+        }
+        Command::Completions { shell } => generate::completions(shell),
+        Command::Man { folder } => generate::man(folder.as_deref()),
+    }
+}
+
+fn run_replicate(request: job::Request, screen: &Screen) -> anyhow::Result<Exit> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.min(WORKER_THREADS_MAX))
+        .enable_all()
+        .build()?;
+    let exit = runtime.block_on(async {
+        let mut signals = signals::Signals::install()?;
+        let stop = CancellationToken::new();
+        tokio::select! {
+            exit = replicate::replicate(request, screen, stop.clone()) => exit,
+            () = signals.twice(&stop, screen) => Ok(Exit::Stopped),
+        }
+    });
+    // What still runs was told to end at once, or has nothing left to do.
+    runtime.shutdown_background();
+    exit
+}

@@ -1,0 +1,76 @@
+//! The unit in flight: one key on its way from a source to a target.
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+/// One key, read and named for the target.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// The db of the source, for reports.
+    pub source_db: u32,
+    /// The name on the source, for reports.
+    pub source_key: Bytes,
+    /// The db of the target.
+    pub target_db: u32,
+    /// The name on the target.
+    pub target_key: Bytes,
+    /// Absolute Unix ms; `None`: does not expire.
+    pub expire_at_ms: Option<i64>,
+    /// The DUMP payload with footer.
+    pub payload: Payload,
+}
+
+/// The value of a key.
+#[derive(Debug)]
+pub(crate) enum Payload {
+    /// All of it.
+    Whole(Bytes),
+    /// Too large to be held: it passes through while it arrives.
+    Parts(Parts),
+}
+
+/// A payload that passes through in parts.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    /// Length of the whole, bytes.
+    pub payload_bytes: u64,
+    /// The parts, and [`Part::Commit`] at the end. Closed without it: the key must not be written.
+    pub parts: mpsc::Receiver<Part>,
+    /// What became of it.
+    pub verdict: oneshot::Sender<Verdict>,
+}
+
+/// A piece of a payload.
+#[derive(Debug)]
+pub(crate) enum Part {
+    /// The next bytes.
+    Bytes(Bytes),
+    /// All bytes came, and value and expiry belong together.
+    Commit,
+}
+
+/// What became of a payload that passed through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It was written, or counted among the keys that were not.
+    Settled,
+    /// It must be read and sent again.
+    Again,
+}
+
+/// Entries for one lane, and the memory they are charged for.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub entries: Vec<Entry>,
+    pub _charge: Option<OwnedSemaphorePermit>,
+}
+
+impl Entry {
+    /// Length of the payload, bytes.
+    pub(crate) fn payload_bytes(&self) -> u64 {
+        match &self.payload {
+            Payload::Whole(bytes) => bytes.len() as u64,
+            Payload::Parts(parts) => parts.payload_bytes,
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Where the tasks of a job write down what happened: counters, keys not moved, remarks, and the
+//! first reason to stop.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::progress::Progress;
+use crate::stats::NotMovedList;
+
+/// How many remarks are kept.
+const REMARKS_MAX: usize = 200;
+
+/// The books of one job; shared by its tasks.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    /// Live counters.
+    pub progress: Arc<Progress>,
+    /// Keys that were not moved.
+    pub not_moved: NotMovedList,
+    /// Cancelled by the user, or by [`Ledger::halt`].
+    pub stop: CancellationToken,
+    halted: Mutex<Option<String>>,
+    remarks: Mutex<Vec<String>>,
+}
+
+impl Ledger {
+    pub(crate) fn new(progress: Arc<Progress>, stop: CancellationToken) -> Self {
+        let (halted, remarks) = (Mutex::new(None), Mutex::new(Vec::new()));
+        Self { progress, not_moved: NotMovedList::default(), stop, halted, remarks }
+    }
+
+    /// Ends the job: nothing new is begun. The first reason counts.
+    pub(crate) fn halt(&self, reason: String) {
+        let mut halted = self.halted.lock().unwrap_or_else(PoisonError::into_inner);
+        if halted.is_none() {
+            tracing::warn!("stopping: {reason}");
+            *halted = Some(reason);
+        }
+        self.stop.cancel();
+    }
+
+    /// Why the job was ended by itself; `None`: it was not.
+    pub(crate) fn halted(&self) -> Option<String> {
+        self.halted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lists a key as not moved.
+    pub(crate) fn not_moved(&self, db: u32, key: &[u8], reason: String) {
+        if self.not_moved.add(db, key, reason) {
+            Progress::add(&self.progress.keys_not_moved, 1);
+        }
+    }
+
+    /// Notes something worth a line; the same line is noted once.
+    pub(crate) fn remark(&self, line: String) {
+        tracing::info!("{line}");
+        let mut remarks = self.remarks.lock().unwrap_or_else(PoisonError::into_inner);
+        if remarks.len() < REMARKS_MAX && !remarks.contains(&line) {
+            remarks.push(line);
+        }
+    }
+
+    /// All remarks.
+    pub(crate) fn remarks(&self) -> Vec<String> {
+        self.remarks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

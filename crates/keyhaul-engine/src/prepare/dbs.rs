@@ -1,0 +1,149 @@
+//! Which dbs go over, and where to.
+
+use keyhaul_client::ClientError;
+
+use crate::options::CopyOptions;
+use crate::plan::{DbPlan, PlanError};
+use crate::prepare::{Probed, is_cluster};
+
+/// Dbs that are tried where a server tells neither their number nor which hold keys.
+const DBS_TRIED_MAX: u32 = 16_384;
+
+/// The dbs of the job. `source_db` and `target_db` come from the URIs: the first is the only db
+/// that is read, the second is where a single db goes.
+pub(crate) async fn choose(
+    source: &mut Probed,
+    target: &mut Probed,
+    source_db: Option<u32>,
+    target_db: Option<u32>,
+    options: &mut CopyOptions,
+) -> Result<Vec<DbPlan>, PlanError> {
+    let chosen = match (options.dbs.clone(), source_db) {
+        (Some(dbs), Some(db)) if dbs != [db] => {
+            return refuse(format!(
+                "the source URI names db {db} and --db names others: give the db in one place"
+            ));
+        }
+        (Some(dbs), _) => Some(dbs),
+        (None, db) => db.map(|db| vec![db]),
+    };
+    let with_keys = dbs_with_keys(source).await?;
+    let mut dbs: Vec<(u32, Option<u64>)> = match chosen {
+        None => with_keys.iter().map(|(db, keys)| (*db, Some(*keys))).collect(),
+        Some(chosen) => {
+            for db in &chosen {
+                select(source, *db).await?;
+            }
+            let keys = |db| with_keys.iter().find(|(d, _)| *d == db).map_or(0, |(_, keys)| *keys);
+            chosen.into_iter().map(|db| (db, Some(keys(db)))).collect()
+        }
+    };
+    dbs.sort_unstable();
+    dbs.dedup();
+    if let Some(target_db) = target_db {
+        map_to_uri_db(&dbs, target_db, options)?;
+    }
+    let plan: Vec<DbPlan> = dbs
+        .iter()
+        .map(|(db, keys)| DbPlan {
+            source_db: *db,
+            target_db: options.db_map.target_db(*db),
+            keys: *keys,
+        })
+        .collect();
+    if is_cluster(&target.plan) {
+        refuse_cluster(&plan)?;
+    } else {
+        for one in &plan {
+            select(target, one.target_db).await?;
+        }
+    }
+    options.dbs = Some(plan.iter().map(|one| one.source_db).collect());
+    Ok(plan)
+}
+
+fn refuse<T>(reason: String) -> Result<T, PlanError> {
+    Err(PlanError::Refused(reason))
+}
+
+/// A db in the target URI: where the one db that is read goes.
+fn map_to_uri_db(
+    dbs: &[(u32, Option<u64>)],
+    target_db: u32,
+    options: &mut CopyOptions,
+) -> Result<(), PlanError> {
+    match dbs {
+        [] => Ok(()),
+        [(db, _)] => match options.db_map.insert(*db, target_db) {
+            Some(other) if other != target_db => refuse(format!(
+                "--db-map sends db {db} to {other} and the target URI to {target_db}: give the db in one place"
+            )),
+            _ => Ok(()),
+        },
+        several => refuse(format!(
+            "the target URI names db {target_db}, but the source has keys in {} dbs ({}): choose one with --db N, or name each with --db-map A:B",
+            several.len(),
+            list(several.iter().map(|(db, _)| *db)),
+        )),
+    }
+}
+
+/// A cluster has db 0 only.
+fn refuse_cluster(plan: &[DbPlan]) -> Result<(), PlanError> {
+    let outside: Vec<u32> =
+        plan.iter().filter(|one| one.target_db != 0).map(|one| one.source_db).collect();
+    if outside.is_empty() {
+        return Ok(());
+    }
+    let map = outside.iter().map(|db| format!("{db}:0")).collect::<Vec<_>>().join(",");
+    refuse(format!(
+        "the target is a cluster, which has only db 0, and the source has keys in db {}: choose with --db 0, or send them there with --db-map {map}",
+        list(outside.iter().copied()),
+    ))
+}
+
+fn list(dbs: impl Iterator<Item = u32>) -> String {
+    dbs.map(|db| db.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// The dbs that hold keys, and how many.
+async fn dbs_with_keys(source: &mut Probed) -> Result<Vec<(u32, u64)>, PlanError> {
+    if is_cluster(&source.plan) {
+        return Ok(vec![(0, source.plan.keys.unwrap_or(0))]);
+    }
+    let facts = source.plan.primaries.first().map(|node| node.facts.clone()).unwrap_or_default();
+    if let Some(keyspace) = facts.keyspace {
+        return Ok(keyspace);
+    }
+    let mut found = Vec::new();
+    for db in 0..facts.db_count.unwrap_or(DBS_TRIED_MAX) {
+        match source.connection.select(db).await {
+            Ok(()) => {}
+            Err(ClientError::Server { .. }) => break, // out of range, or only db 0 is allowed
+            Err(e) => return Err(source.error(e)),
+        }
+        match source.connection.db_size().await {
+            Ok(0) => {}
+            Ok(keys) => found.push((db, keys)),
+            Err(ClientError::Server { .. }) => found.push((db, 0)), // DBSIZE forbidden: look and see
+            Err(e) => return Err(source.error(e)),
+        }
+    }
+    Ok(found)
+}
+
+/// Makes sure that a db exists there.
+async fn select(probed: &mut Probed, db: u32) -> Result<(), PlanError> {
+    match probed.connection.select(db).await {
+        Ok(()) => Ok(()),
+        Err(ClientError::Server { error, .. }) => {
+            let (side, endpoint) = (probed.site.side, &probed.plan.endpoint);
+            let remedy = match side {
+                crate::plan::SideName::Source => "choose another with --db",
+                crate::plan::SideName::Target => "send it to another with --db-map A:B",
+            };
+            refuse(format!("the {side} {endpoint} has no db {db} ({error}): {remedy}"))
+        }
+        Err(e) => Err(probed.error(e)),
+    }
+}

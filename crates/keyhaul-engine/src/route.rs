@@ -1,0 +1,144 @@
+//! From readers to writers: transforms a key, picks its lane, and keeps all buffers within the
+//! memory budget.
+//!
+//! A lane is picked by the slot of the key's name on the target and never changes during a job,
+//! whatever slots move: so all entries of one key pass through one lane, in order.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use keyhaul_client::{SLOT_COUNT, Slot, SlotSet, Topology};
+use keyhaul_rdb::KeyType;
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::entry::{Batch, Entry, Payload};
+use crate::throttle::Throttle;
+use crate::transform::{DbMap, KeyFilter, PrefixRename, renamed};
+
+/// The unit of the memory budget, bytes.
+const CHARGE_UNIT: u64 = 1024;
+/// What an entry costs beyond its payload, bytes.
+const ENTRY_BYTES: u64 = 256;
+
+/// How names and dbs change on the way.
+#[derive(Debug)]
+pub(crate) struct Transform {
+    pub filter: Arc<KeyFilter>,
+    pub db_map: DbMap,
+    pub renames: Vec<PrefixRename>,
+}
+
+/// Where readers put what they have read. One for each reader, all over the same lanes.
+#[derive(Debug, Clone)]
+pub(crate) struct Outlet {
+    transform: Arc<Transform>,
+    lanes: Arc<Lanes>,
+    budget: Arc<Semaphore>,
+    budget_units: u32,
+    throttle: Arc<Throttle>,
+}
+
+/// The inlets of all lanes, and which slot goes where.
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    inlets: Vec<mpsc::Sender<Batch>>,
+    lane_of_slot: Vec<u16>,
+}
+
+impl Lanes {
+    /// Spreads the slots: those of one node over `threads` lanes of its own.
+    pub(crate) fn new(
+        topology: &Topology,
+        threads: usize,
+        mut open: impl FnMut() -> mpsc::Sender<Batch>,
+    ) -> Self {
+        let nodes = topology.primaries.len().max(1);
+        let inlets: Vec<_> = (0..nodes * threads).map(|_| open()).collect();
+        let mut lane_of_slot = vec![0; SLOT_COUNT];
+        for slot in SlotSet::all().iter() {
+            let owner = topology.owner(slot).and_then(|owner| {
+                topology.primaries.iter().position(|node| node.id == owner.id)
+            });
+            let lane = owner.unwrap_or(0) * threads + slot.index() % threads;
+            lane_of_slot[slot.index()] = u16::try_from(lane).expect("few lanes");
+        }
+        Self { inlets, lane_of_slot }
+    }
+}
+
+impl Outlet {
+    pub(crate) fn new(
+        transform: Transform,
+        lanes: Lanes,
+        memory_bytes: u64,
+        throttle: Throttle,
+    ) -> Self {
+        let budget_units = u32::try_from(memory_bytes / CHARGE_UNIT).unwrap_or(u32::MAX / 8).max(1);
+        Self {
+            transform: Arc::new(transform),
+            lanes: Arc::new(lanes),
+            budget: Arc::new(Semaphore::new(budget_units as usize)),
+            budget_units,
+            throttle: Arc::new(throttle),
+        }
+    }
+
+    /// Whether a payload of this type goes over. The payload may be cut short.
+    pub(crate) fn takes_type(&self, payload: &[u8]) -> bool {
+        let key_type = payload.first().and_then(|byte| KeyType::of_type_byte(*byte));
+        self.transform.filter.takes_type(key_type)
+    }
+
+    /// A key that was read, under its db and name on the target.
+    pub(crate) fn entry(
+        &self,
+        source_db: u32,
+        source_key: &Bytes,
+        payload: Payload,
+        expire_at_ms: Option<i64>,
+    ) -> Entry {
+        let target_key = renamed(&self.transform.renames, source_key);
+        Entry {
+            source_db,
+            source_key: source_key.clone(),
+            target_db: self.transform.db_map.target_db(source_db),
+            target_key: target_key.unwrap_or_else(|| source_key.clone()),
+            expire_at_ms,
+            payload,
+        }
+    }
+
+    /// Hands entries to their lanes; waits while the budget is used up.
+    pub(crate) async fn send(&self, entries: Vec<Entry>) {
+        if entries.is_empty() {
+            return;
+        }
+        self.throttle.pass(entries.iter().map(Entry::payload_bytes).sum()).await;
+        if let [inlet] = self.lanes.inlets.as_slice() {
+            return self.put(inlet, entries).await;
+        }
+        let mut by_lane: Vec<Vec<Entry>> = Vec::new();
+        by_lane.resize_with(self.lanes.inlets.len(), Vec::new);
+        for entry in entries {
+            let slot = Slot::of_key(&entry.target_key);
+            by_lane[usize::from(self.lanes.lane_of_slot[slot.index()])].push(entry);
+        }
+        for (inlet, entries) in self.lanes.inlets.iter().zip(by_lane) {
+            if !entries.is_empty() {
+                self.put(inlet, entries).await;
+            }
+        }
+    }
+
+    async fn put(&self, inlet: &mpsc::Sender<Batch>, entries: Vec<Entry>) {
+        let held = |entry: &Entry| match &entry.payload {
+            Payload::Whole(bytes) => bytes.len() as u64 + ENTRY_BYTES,
+            Payload::Parts(_) => ENTRY_BYTES,
+        };
+        let units = entries.iter().map(held).sum::<u64>() / CHARGE_UNIT + 1;
+        let units = u32::try_from(units).unwrap_or(u32::MAX).min(self.budget_units);
+        let charge = self.budget.clone().acquire_many_owned(units).await.ok();
+        // A lane ends only after all outlets are dropped.
+        let _ = inlet.send(Batch { entries, _charge: charge }).await;
+    }
+}

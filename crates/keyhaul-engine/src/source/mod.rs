@@ -1,0 +1,19 @@
+//! Reads the source: [`scan`] finds the keys of one primary, [`reader`] reads their payloads,
+//! [`rounds`] sees to it that keys which move between nodes meanwhile are found all the same.
+
+pub(crate) mod reader;
+pub(crate) mod rounds;
+pub(crate) mod scan;
+pub(crate) mod sieve;
+pub(crate) mod stray;
+
+use bytes::Bytes;
+
+/// Keys to be read, all of one db.
+#[derive(Debug)]
+pub(crate) struct KeyBatch {
+    pub db: u32,
+    pub keys: Vec<Bytes>,
+    /// How often these keys were tried already.
+    pub tries: u32,
+}

@@ -1,0 +1,204 @@
+//! Goes over all primaries of the source, and goes again over what moved meanwhile.
+//!
+//! SCAN promises the keys that stay in one node from its start to its end. A slot that moves during
+//! a run may leave a node before its turn and arrive at another after it. So the topology is looked
+//! at before and after a round, and the slots that moved, or were on the move, are scanned again:
+//!
+//! - A slot has another owner, or its owner took over slots unseen (its epoch grew): again.
+//! - A slot is on the move before or after a round in which the nodes were scanned side by side: again.
+//! - From the second round on, nodes are scanned one after the other, those that give slots away
+//!   first. A key that moves from the first to the second during that is seen by one of the two, so
+//!   a slot that stays on the move in one direction is complete.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyhaul_client::{ClientError, Mode, SlotSet, Topology};
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+
+use crate::ledger::Ledger;
+use crate::patience::{GaveUp, Patience};
+use crate::site::{Site, SourceLink};
+use crate::source::reader::KeyQueue;
+use crate::source::scan::{ScanEnd, ScanJob, Scanner};
+use crate::source::sieve::Sieve;
+
+/// Batches of keys between a scan and its workers.
+const QUEUE_BATCHES: usize = 4;
+/// Rounds over slots that move again and again before the run gives up.
+const ROUNDS_MAX: usize = 50;
+
+/// Tasks that work off the keys of one node.
+pub(crate) type Workers = JoinSet<Result<ScanEnd, GaveUp>>;
+
+/// A pass over all keys of the source.
+pub(crate) struct Pass {
+    pub site: Arc<Site>,
+    pub job: ScanJob,
+    pub sieve: Sieve,
+    pub retry_for: Duration,
+    pub ledger: Arc<Ledger>,
+}
+
+impl Pass {
+    /// Runs to the end; `workers` starts what works off the keys of a node.
+    ///
+    /// # Errors
+    /// [`GaveUp`] when the job was halted or is to stop.
+    pub(crate) async fn run(
+        &self,
+        workers: impl Fn(&str, KeyQueue, &mut Workers),
+    ) -> Result<(), GaveUp> {
+        if self.site.routing.mode() == Mode::Standalone {
+            self.scan_nodes(vec![String::new()], None, Order::SideBySide, &workers).await?;
+            return Ok(());
+        }
+        let mut pending: Option<SlotSet> = None;
+        let mut before = self.topology().await?;
+        for round in 0..ROUNDS_MAX {
+            let order = if round == 0 { Order::SideBySide } else { Order::GiversFirst };
+            let nodes = in_order(&before, order);
+            let lost = self.scan_nodes(nodes, pending.clone(), order, &workers).await?;
+            let after = self.topology().await?;
+            let moved = moved_slots(&before, &after, order, &lost);
+            if moved.is_empty() {
+                return Ok(());
+            }
+            self.ledger.remark(format!(
+                "{} slots of the source moved during the run: they are scanned again",
+                moved.len()
+            ));
+            (pending, before) = (Some(moved), after);
+        }
+        self.ledger.halt(format!("source: slots kept moving through {ROUNDS_MAX} rounds"));
+        Err(GaveUp)
+    }
+
+    /// Scans these nodes; returns the ids of those that ceased to be primaries.
+    async fn scan_nodes(
+        &self,
+        nodes: Vec<String>,
+        slots: Option<SlotSet>,
+        order: Order,
+        workers: &impl Fn(&str, KeyQueue, &mut Workers),
+    ) -> Result<Vec<String>, GaveUp> {
+        let mut running: Vec<(String, Workers)> = Vec::new();
+        let mut lost = Vec::new();
+        for node_id in nodes {
+            let (output, queue) = mpsc::channel(QUEUE_BATCHES);
+            let mut tasks = Workers::new();
+            workers(&node_id, Arc::new(Mutex::new(queue)), &mut tasks);
+            let link = SourceLink::new(self.site.clone(), node_id.clone(), self.retry_for);
+            let job = ScanJob { slots: slots.clone(), ..self.job.clone() };
+            let (sieve, ledger) = (self.sieve.clone(), self.ledger.clone());
+            tasks.spawn(Scanner { link, job, sieve, ledger, output }.run());
+            if order == Order::GiversFirst {
+                lost.extend(self.finish(node_id, tasks).await?);
+            } else {
+                running.push((node_id, tasks));
+            }
+        }
+        let mut gave_up = false;
+        for (node_id, tasks) in running {
+            match self.finish(node_id, tasks).await {
+                Ok(one) => lost.extend(one),
+                Err(GaveUp) => gave_up = true, // the others are joined all the same
+            }
+        }
+        if gave_up { Err(GaveUp) } else { Ok(lost) }
+    }
+
+    /// Waits for all tasks of one node; `Some`: the node ceased to be a primary.
+    async fn finish(&self, node_id: String, mut tasks: Workers) -> Result<Option<String>, GaveUp> {
+        let (mut is_lost, mut gave_up) = (false, false);
+        while let Some(joined) = tasks.join_next().await {
+            match joined {
+                Ok(Ok(ScanEnd::Complete)) => {}
+                Ok(Ok(ScanEnd::NodeLost)) => is_lost = true,
+                Ok(Err(GaveUp)) => gave_up = true,
+                Err(e) => {
+                    self.ledger.halt(format!("a task failed: {e}"));
+                    gave_up = true;
+                }
+            }
+        }
+        // A lost node ends its other tasks too; only a stop ends the whole.
+        if gave_up && (self.ledger.stop.is_cancelled() || !is_lost) {
+            return Err(GaveUp);
+        }
+        Ok(is_lost.then_some(node_id))
+    }
+
+    async fn topology(&self) -> Result<Arc<Topology>, GaveUp> {
+        let mut patience = Patience::new(self.retry_for);
+        loop {
+            match self.site.routing.refresh_now().await {
+                Ok(topology) if topology.uncovered().is_empty() => return Ok(topology),
+                // Half a cluster is waited for like a server that is away.
+                Ok(topology) => {
+                    let slot = topology.uncovered().iter().next();
+                    let Some(slot) = slot else { return Ok(topology) };
+                    let error = ClientError::UncoveredSlot { slot };
+                    self.site.recover(&error, &mut patience, &self.ledger).await?;
+                }
+                Err(e) => self.site.recover(&e, &mut patience, &self.ledger).await?,
+            }
+        }
+    }
+}
+
+/// How the nodes of a round are gone through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    SideBySide,
+    GiversFirst,
+}
+
+/// The node ids; for [`Order::GiversFirst`] those that give slots away before the others.
+fn in_order(topology: &Topology, order: Order) -> Vec<String> {
+    let gives = |index: usize| topology.open_slots.iter().any(|open| open.from == index);
+    let mut nodes: Vec<(bool, &str)> = topology
+        .primaries
+        .iter()
+        .enumerate()
+        .map(|(index, node)| (order == Order::GiversFirst && !gives(index), node.id.as_str()))
+        .collect();
+    nodes.sort_by_key(|(takes, _)| *takes);
+    nodes.into_iter().map(|(_, id)| id.to_owned()).collect()
+}
+
+/// The slots that a round may have missed keys of.
+fn moved_slots(before: &Topology, after: &Topology, order: Order, lost: &[String]) -> SlotSet {
+    let mut moved = SlotSet::empty();
+    let owner = |topology: &Topology, slot| topology.owner(slot).map(|node| node.id.clone());
+    let mut takers: Vec<String> = Vec::new();
+    for slot in SlotSet::all().iter() {
+        let (old, new) = (owner(before, slot), owner(after, slot));
+        if old != new {
+            takers.extend(new);
+            moved.insert(slot);
+        }
+    }
+    for node_id in lost {
+        moved.extend(&before.slots_of(node_id));
+    }
+    for node in &after.primaries {
+        let grew = before.node(&node.id).is_some_and(|old| old.epoch < node.epoch);
+        if grew && !takers.contains(&node.id) {
+            moved.extend(&after.slots_of(&node.id));
+        }
+    }
+    for (one, other) in [(before, after), (after, before)] {
+        for open in &one.open_slots {
+            let giver = one.primaries.get(open.from).map(|node| &node.id);
+            let stays_open = other.open_slots.iter().any(|same| {
+                same.slot == open.slot && other.primaries.get(same.from).map(|n| &n.id) == giver
+            });
+            if order == Order::SideBySide || !stays_open {
+                moved.insert(open.slot);
+            }
+        }
+    }
+    moved
+}

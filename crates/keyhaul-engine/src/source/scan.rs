@@ -1,0 +1,156 @@
+//! Finds the keys of one source primary with SCAN, db after db.
+//!
+//! A cursor means something to the process that gave it and to no other. So a broken link goes on
+//! from the cursor, while a restarted server, or a new primary, is scanned from the start.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use keyhaul_client::{ClientError, ScanOptions, ScanPage, SlotSet};
+use tokio::sync::mpsc;
+
+use crate::ledger::Ledger;
+use crate::patience::GaveUp;
+use crate::progress::Progress;
+use crate::site::SourceLink;
+use crate::source::KeyBatch;
+use crate::source::sieve::Sieve;
+
+/// Most keys that are handed on at once: one pipeline of the reader.
+const BATCH_KEYS: usize = 512;
+
+/// What a scan of one primary goes through.
+#[derive(Debug, Clone)]
+pub(crate) struct ScanJob {
+    /// The dbs, in this order.
+    pub dbs: Vec<u32>,
+    /// MATCH, TYPE and COUNT.
+    pub options: ScanOptions,
+    /// Only keys of these slots; `None`: all.
+    pub slots: Option<SlotSet>,
+}
+
+/// How the scan of one primary ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ScanEnd {
+    /// Every key that was there from start to end was found.
+    Complete,
+    /// The node ceased to be a primary; its slots are to be read elsewhere.
+    NodeLost,
+}
+
+/// The scan of one primary.
+pub(crate) struct Scanner {
+    pub link: SourceLink,
+    pub job: ScanJob,
+    pub sieve: Sieve,
+    pub ledger: Arc<Ledger>,
+    pub output: mpsc::Sender<KeyBatch>,
+}
+
+impl Scanner {
+    /// Scans all dbs of the node and hands the keys on.
+    ///
+    /// # Errors
+    /// [`GaveUp`] when the job was halted or is to stop.
+    pub(crate) async fn run(mut self) -> Result<ScanEnd, GaveUp> {
+        for db in self.job.dbs.clone() {
+            if self.scan_db(db).await? == ScanEnd::NodeLost {
+                return Ok(ScanEnd::NodeLost);
+            }
+        }
+        self.ledger.progress.shard(&self.shard_name(), |shard| shard.done = true);
+        Ok(ScanEnd::Complete)
+    }
+
+    async fn scan_db(&mut self, db: u32) -> Result<ScanEnd, GaveUp> {
+        let (mut cursor, mut run_id) = (0, None);
+        loop {
+            if self.ledger.stop.is_cancelled() {
+                return Err(GaveUp);
+            }
+            match self.step(db, &mut cursor, &mut run_id).await {
+                Ok(page) => {
+                    self.link.success(&self.ledger);
+                    let found = page.keys.len();
+                    self.hand_on(db, page.keys).await?;
+                    let name = self.shard_name();
+                    self.ledger.progress.shard(&name, |shard| {
+                        (shard.db, shard.keys_found) = (db, shard.keys_found + found as u64);
+                    });
+                    cursor = page.cursor;
+                    if cursor == 0 {
+                        return Ok(ScanEnd::Complete);
+                    }
+                }
+                Err(e) => {
+                    self.link.failed(&e, &self.ledger).await?;
+                    if !self.link.node_is_primary() {
+                        return Ok(ScanEnd::NodeLost);
+                    }
+                }
+            }
+        }
+    }
+
+    /// One page, sifted. A fresh connection first finds out whether the cursor is still good.
+    async fn step(
+        &mut self,
+        db: u32,
+        cursor: &mut u64,
+        run_id: &mut Option<String>,
+    ) -> Result<ScanPage, ClientError> {
+        let is_fresh = self.link.open_connection().is_none();
+        let connection = self.link.get().await?;
+        if is_fresh {
+            let now = run_id_of(connection).await?;
+            if *cursor != 0 && (now.is_none() || *run_id != now) {
+                let line = format!("{} was restarted: its db {db} is scanned again", connection.address());
+                self.ledger.remark(line);
+                *cursor = 0;
+            }
+            *run_id = now;
+        }
+        let connection = self.link.get().await?;
+        connection.select(db).await?;
+        let page = connection.scan(*cursor, &self.job.options).await?;
+        let keys = self.sieve.sift(connection, db, page.keys, self.job.slots.as_ref()).await?;
+        Ok(ScanPage { cursor: page.cursor, keys })
+    }
+
+    async fn hand_on(&self, db: u32, mut keys: Vec<Bytes>) -> Result<(), GaveUp> {
+        Progress::add(&self.ledger.progress.keys_found, keys.len() as u64);
+        while !keys.is_empty() {
+            let rest = keys.split_off(keys.len().min(BATCH_KEYS));
+            let batch = KeyBatch { db, keys, tries: 0 };
+            // The readers end before us only when the job is halted.
+            self.output.send(batch).await.map_err(|_| GaveUp)?;
+            keys = rest;
+        }
+        Ok(())
+    }
+
+    fn shard_name(&self) -> String {
+        let topology = self.link.site.routing.topology();
+        topology.node(&self.link.node_id).map_or_else(String::new, |node| node.address.to_string())
+    }
+}
+
+/// The run id of the server; `None` where INFO is forbidden: then every reconnection counts as a
+/// restart.
+async fn run_id_of(
+    connection: &mut keyhaul_client::ReadConnection,
+) -> Result<Option<String>, ClientError> {
+    match connection.info(Some("server")).await {
+        Ok(info) => Ok(info
+            .lines()
+            .find_map(|line| line.strip_prefix("run_id:"))
+            .map(|id| id.trim().to_owned())),
+        Err(ClientError::Server { error, .. })
+            if error.action() == keyhaul_client::Action::GiveUp =>
+        {
+            Ok(None)
+        }
+        Err(e) => Err(e),
+    }
+}

@@ -1,0 +1,181 @@
+//! Decides which of the keys that SCAN returned are read at all: name, slot, size, and whether two
+//! keys of the source would become one on the target.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use keyhaul_client::{ClientError, ReadConnection, Slot, SlotSet};
+
+use crate::ledger::Ledger;
+use crate::site::Site;
+use crate::stats::key_text;
+use crate::transform::{DbMap, KeyFilter, PrefixRename, renamed};
+
+/// The rules, and the books for what they leave out.
+#[derive(Debug, Clone)]
+pub(crate) struct Sieve {
+    pub filter: Arc<KeyFilter>,
+    /// Keys whose MEMORY USAGE is above it are listed. `None`: no key can exceed the limit, or
+    /// there is none, and nothing is asked.
+    pub mem_limit: Option<u64>,
+    /// How names and dbs change, to find keys that would fall together. `None`: not looked for.
+    pub collisions: Option<Arc<Collisions>>,
+    pub ledger: Arc<Ledger>,
+}
+
+/// What is needed to find two source keys with one name on the target.
+#[derive(Debug)]
+pub(crate) struct Collisions {
+    pub db_map: DbMap,
+    pub renames: Vec<PrefixRename>,
+    /// All dbs that go over.
+    pub dbs: Vec<u32>,
+    /// The source; a new name may lie on another node of it.
+    pub site: Arc<Site>,
+    pub retry_for: std::time::Duration,
+}
+
+impl Sieve {
+    /// The keys that are to be read. What is left out for size or collision is listed.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub(crate) async fn sift(
+        &self,
+        connection: &mut ReadConnection,
+        db: u32,
+        mut keys: Vec<Bytes>,
+        slots: Option<&SlotSet>,
+    ) -> Result<Vec<Bytes>, ClientError> {
+        keys.retain(|key| self.filter.takes_name(key));
+        if let Some(slots) = slots {
+            keys.retain(|key| slots.contains(Slot::of_key(key)));
+        }
+        if let (Some(limit), false) = (self.mem_limit, keys.is_empty()) {
+            let sizes = connection.memory_usage(&keys).await?;
+            let mut sizes = sizes.into_iter();
+            keys.retain(|key| {
+                let size = sizes.next().unwrap_or(0);
+                if size > limit {
+                    let reason = format!("{size} bytes of memory are above the limit of {limit}");
+                    self.ledger.not_moved(db, key, reason);
+                }
+                size <= limit
+            });
+        }
+        if let Some(collisions) = &self.collisions {
+            keys = collisions.sift(&self.filter, &self.ledger, connection, db, keys).await?;
+        }
+        Ok(keys)
+    }
+}
+
+impl Collisions {
+    /// Whether two keys of the source can become one at all.
+    pub(crate) fn are_possible(&self) -> bool {
+        let shares = |db: &u32| self.db_map.sharing(*db, &self.dbs).next().is_some();
+        !self.renames.is_empty() || self.dbs.iter().any(shares)
+    }
+
+    /// Leaves out and lists a key that would overwrite another key of the source. Of two such keys
+    /// the one in the lower db goes, and the one that keeps its name before one that is renamed.
+    async fn sift(
+        &self,
+        filter: &KeyFilter,
+        ledger: &Ledger,
+        connection: &mut ReadConnection,
+        db: u32,
+        keys: Vec<Bytes>,
+    ) -> Result<Vec<Bytes>, ClientError> {
+        let mut rivals = Vec::new();
+        for (index, key) in keys.iter().enumerate() {
+            let target_name = renamed(&self.renames, key).unwrap_or_else(|| key.clone());
+            for (rival_db, rival) in self.rivals(filter, db, key, &target_name) {
+                rivals.push((index, rival_db, rival));
+            }
+        }
+        let mut taken = vec![None; keys.len()];
+        for rival_db in self.dbs.iter().copied() {
+            let asked: Vec<_> = rivals.iter().filter(|(_, db, _)| *db == rival_db).collect();
+            if asked.is_empty() {
+                continue;
+            }
+            let names: Vec<Bytes> = asked.iter().map(|(_, _, rival)| rival.clone()).collect();
+            let exist = self.exist(connection, rival_db, &names, ledger).await?;
+            for ((index, _, rival), exists) in asked.into_iter().zip(exist) {
+                if exists && let Some(slot) = taken.get_mut(*index) {
+                    *slot = Some((rival_db, rival.clone()));
+                }
+            }
+        }
+        connection.select(db).await?;
+        let mut left = Vec::with_capacity(keys.len());
+        for (key, rival) in keys.into_iter().zip(taken) {
+            match rival {
+                None => left.push(key),
+                Some((rival_db, rival)) => {
+                    let rival = key_text(&rival);
+                    let reason = format!("becomes the same key as \"{rival}\" of db {rival_db}");
+                    ledger.not_moved(db, &key, reason);
+                }
+            }
+        }
+        Ok(left)
+    }
+
+    /// The source keys that come before this one and would have the same name on the target.
+    fn rivals(
+        &self,
+        filter: &KeyFilter,
+        db: u32,
+        key: &Bytes,
+        target_name: &Bytes,
+    ) -> Vec<(u32, Bytes)> {
+        let mut rivals = Vec::new();
+        let sharing: Vec<u32> = self.db_map.sharing(db, &self.dbs).collect();
+        let mut names = vec![target_name.clone()];
+        for rename in &self.renames {
+            if let Some(rest) = target_name.strip_prefix(rename.replacement()) {
+                names.push([rename.old(), rest].concat().into());
+            }
+        }
+        names.retain(|name| {
+            let becomes = renamed(&self.renames, name);
+            becomes.as_ref().unwrap_or(name) == target_name && filter.takes_name(name)
+        });
+        names.sort();
+        names.dedup();
+        for name in names {
+            rivals.extend(sharing.iter().map(|db| (*db, name.clone())));
+            // Within the db, a key that keeps its name goes before a renamed one, and of two
+            // renamed ones the one that sorts first.
+            let keeps_name = renamed(&self.renames, &name).is_none();
+            let key_keeps_name = renamed(&self.renames, key).is_none();
+            if name != *key && (keeps_name, std::cmp::Reverse(&name)) > (key_keeps_name, std::cmp::Reverse(key)) {
+                rivals.push((db, name));
+            }
+        }
+        rivals
+    }
+
+    /// Whether these keys exist on the source, wherever they are.
+    async fn exist(
+        &self,
+        connection: &mut ReadConnection,
+        db: u32,
+        keys: &[Bytes],
+        ledger: &Ledger,
+    ) -> Result<Vec<bool>, ClientError> {
+        if self.site.routing.mode() == keyhaul_client::Mode::Standalone {
+            connection.select(db).await?;
+            return connection.exist(keys).await;
+        }
+        let mut lookup = crate::compare::Lookup::new(self.site.clone(), self.retry_for);
+        let looks = lookup.look(db, keys, ledger).await;
+        let looks = looks.map_err(|_| ClientError::NoPrimary {
+            endpoint: self.site.routing.connector().endpoint().to_string(),
+            reason: "the search for colliding names was given up".into(),
+        })?;
+        Ok(looks.into_iter().map(|look| look.is_ok_and(|look| !look.is_missing())).collect())
+    }
+}

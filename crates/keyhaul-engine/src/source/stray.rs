@@ -1,0 +1,132 @@
+//! Reads single keys that were found on one node of the source and live on another by now.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use keyhaul_client::{Action, Address, Asking, ClientError, KeyRead, ReadConnection, ServerError};
+use std::time::Duration;
+
+use crate::entry::{Entry, Payload, Verdict};
+use crate::ledger::Ledger;
+use crate::patience::{GaveUp, Patience};
+use crate::progress::Progress;
+use crate::route::Outlet;
+use crate::site::Site;
+use crate::source::reader::{LargeKey, pass_through};
+
+/// Follows redirections for one key at a time. Rare, so simplicity counts here.
+pub(crate) struct StrayReader {
+    site: Arc<Site>,
+    connections: HashMap<Address, ReadConnection>,
+    patience: Patience,
+    ledger: Arc<Ledger>,
+}
+
+/// What to do after one try.
+enum Next {
+    Done(Option<Entry>),
+    At(Address, Asking),
+    Wait(ClientError),
+}
+
+impl StrayReader {
+    pub(crate) fn new(site: Arc<Site>, retry_for: Duration, ledger: Arc<Ledger>) -> Self {
+        let patience = Patience::new(retry_for);
+        Self { site, connections: HashMap::new(), patience, ledger }
+    }
+
+    /// The key as an entry; `None` if it is gone, was passed on already, or is listed.
+    pub(crate) async fn read(
+        &mut self,
+        db: u32,
+        key: &Bytes,
+        redirection: ServerError,
+        outlet: &mut Outlet,
+    ) -> Option<Entry> {
+        let mut next = self.follow(key, &redirection);
+        loop {
+            next = match next {
+                Ok(Next::Done(entry)) => {
+                    self.patience.success(&self.ledger);
+                    return entry;
+                }
+                Ok(Next::At(address, asking)) => {
+                    self.try_at(db, key, &address, asking, outlet).await
+                }
+                Ok(Next::Wait(e)) | Err(e) => {
+                    self.connections.clear();
+                    if let Err(GaveUp) = self.site.recover(&e, &mut self.patience, &self.ledger).await {
+                        let reason = "the run stopped before it could be read".to_owned();
+                        self.ledger.not_moved(db, key, reason);
+                        return None;
+                    }
+                    self.site.address_of_key(key).map(|address| Next::At(address, Asking::No))
+                }
+            };
+        }
+    }
+
+    fn follow(&self, key: &Bytes, error: &ServerError) -> Result<Next, ClientError> {
+        let (announced, asking) = match error.action() {
+            Action::Moved { slot, announced } => {
+                self.site.routing.moved(slot, &announced);
+                (announced, Asking::No)
+            }
+            Action::Ask { announced } => (announced, Asking::Yes),
+            _ => {
+                let address = self.site.address_of_key(key)?;
+                return Ok(Next::Wait(ClientError::Server { address, error: error.clone() }));
+            }
+        };
+        let address = match self.site.routing.named(&announced) {
+            Some(address) => address,
+            None => self.site.address_of_key(key)?,
+        };
+        Ok(Next::At(address, asking))
+    }
+
+    async fn try_at(
+        &mut self,
+        db: u32,
+        key: &Bytes,
+        address: &Address,
+        asking: Asking,
+        outlet: &mut Outlet,
+    ) -> Result<Next, ClientError> {
+        if !self.connections.contains_key(address) {
+            let connection = self.site.open(address).await?;
+            self.connections.insert(address.clone(), connection);
+        }
+        let connection = self.connections.get_mut(address).expect("it was just put there");
+        connection.ask_keys(std::slice::from_ref(key), asking).await?;
+        let again = |address: &Address| Ok(Next::At(address.clone(), asking));
+        match connection.next_key(asking).await? {
+            KeyRead::Gone => {
+                Progress::add(&self.ledger.progress.keys_gone, 1);
+                Ok(Next::Done(None))
+            }
+            KeyRead::Whole { payload, expire_at_ms } => {
+                let is_wanted = outlet.takes_type(&payload);
+                let payload = Payload::Whole(payload);
+                let entry = is_wanted.then(|| outlet.entry(db, key, payload, expire_at_ms));
+                Ok(Next::Done(entry))
+            }
+            KeyRead::Large { payload_bytes, expire_at_ms } => {
+                let large = LargeKey { db, key, payload_bytes, expire_at_ms };
+                match pass_through(connection, outlet, large).await? {
+                    Verdict::Settled => Ok(Next::Done(None)),
+                    Verdict::Again if self.ledger.stop.is_cancelled() => Ok(Next::Done(None)),
+                    Verdict::Again => again(address),
+                }
+            }
+            KeyRead::Unsettled => again(address),
+            KeyRead::Refused(error) if error.action() == Action::GiveUp => {
+                let reason = format!("the source refused to give it: {error}");
+                self.ledger.not_moved(db, key, reason);
+                Ok(Next::Done(None))
+            }
+            KeyRead::Refused(error) => self.follow(key, &error),
+        }
+    }
+}

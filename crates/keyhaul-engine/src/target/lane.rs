@@ -1,0 +1,443 @@
+//! One ordered stream of keys into the target.
+//!
+//! A lane keeps a few batches in flight so that the server never waits for us. An entry counts when
+//! its reply was read. If anything goes wrong, the lane first takes in all outstanding replies, then
+//! repeats what failed, in order, before it goes on: no later write of a key passes an earlier one.
+//!
+//! ```text
+//! receive ─► write ─► in flight ─► settle ─┬─► applied, skipped, listed
+//!               ▲                          └─► failed ─► wait / find the owner ─┐
+//!               └──────────────────────────────────────────────────────────────┘
+//! ```
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use keyhaul_client::{
+    Action, Address, Asking, ClientError, KeyRead, ServerError, TargetConnection,
+};
+use keyhaul_rdb::same_but_footer;
+use keyhaul_resp::{Token, encode};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use crate::entry::{Batch, Entry, Payload};
+use crate::ledger::Ledger;
+use crate::options::OnConflict;
+use crate::patience::Patience;
+use crate::progress::Progress;
+use crate::site::Site;
+use crate::target::restore::{self, Existing};
+use crate::target::refusals::Refusals;
+
+/// Batches in flight.
+const WINDOW: usize = 3;
+/// A payload above this is sent from where it lies instead of being copied, bytes.
+const COPY_MAX: usize = 64 * 1024;
+
+/// What all lanes of a job have in common.
+#[derive(Debug)]
+pub(crate) struct LaneRules {
+    pub target: Arc<Site>,
+    pub on_conflict: OnConflict,
+    /// Longest payload that the target takes, bytes.
+    pub bulk_len_max: u64,
+    pub refusals: Refusals,
+}
+
+/// A writer.
+pub(crate) struct Lane {
+    pub(super) rules: Arc<LaneRules>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) patience: Patience,
+    inlet: mpsc::Receiver<Batch>,
+    connections: HashMap<Address, TargetConnection>,
+    in_flight: VecDeque<Sent>,
+    failed: Vec<(Entry, ClientError)>,
+    conflicts: Vec<Entry>,
+}
+
+/// Entries whose replies are outstanding.
+struct Sent {
+    address: Address,
+    /// A reply to SELECT comes first.
+    selects: bool,
+    entries: Vec<Entry>,
+    _charge: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+impl Lane {
+    pub(crate) fn new(
+        rules: Arc<LaneRules>,
+        ledger: Arc<Ledger>,
+        patience: Patience,
+        inlet: mpsc::Receiver<Batch>,
+    ) -> Self {
+        Self {
+            rules,
+            ledger,
+            patience,
+            inlet,
+            connections: HashMap::new(),
+            in_flight: VecDeque::new(),
+            failed: Vec::new(),
+            conflicts: Vec::new(),
+        }
+    }
+
+    /// Writes until all outlets are dropped and everything is settled. A halted job makes it list
+    /// what it still receives instead of writing it.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let next = if self.in_flight.is_empty() {
+                match self.inlet.recv().await {
+                    Some(batch) => Some(batch),
+                    None => return,
+                }
+            } else if self.in_flight.len() < WINDOW {
+                self.inlet.try_recv().ok()
+            } else {
+                None
+            };
+            match next {
+                Some(batch) => self.take(batch).await,
+                None => self.settle_oldest().await,
+            }
+            self.repair().await;
+        }
+    }
+
+    async fn take(&mut self, batch: Batch) {
+        let charge = batch._charge.map(Arc::new);
+        let mut whole = Vec::with_capacity(batch.entries.len());
+        for entry in batch.entries {
+            if self.ledger.halted().is_some() {
+                self.list(&entry, "the run stopped before it was written".to_owned());
+            } else if let Payload::Parts(_) = entry.payload {
+                self.settle_all().await;
+                self.pass(entry).await;
+            } else if let Some(reason) = self.objection(&entry) {
+                self.list(&entry, reason);
+            } else {
+                whole.push(entry);
+            }
+        }
+        self.write(whole, charge).await;
+    }
+
+    /// Why an entry need not even be sent.
+    fn objection(&self, entry: &Entry) -> Option<String> {
+        let Payload::Whole(payload) = &entry.payload else { return None };
+        if payload.len() as u64 > self.rules.bulk_len_max {
+            return Some(self.too_large(payload.len() as u64));
+        }
+        self.rules.refusals.known(payload)
+    }
+
+    pub(super) fn too_large(&self, payload_bytes: u64) -> String {
+        let max = self.rules.bulk_len_max;
+        format!("its payload of {payload_bytes} bytes is above the target's proto-max-bulk-len of {max}")
+    }
+
+    /// Sends entries to the nodes that own them and puts them in flight.
+    async fn write(&mut self, entries: Vec<Entry>, charge: Option<Arc<OwnedSemaphorePermit>>) {
+        for (address, db, entries) in self.by_node(entries) {
+            match self.send(&address, db, &entries).await {
+                Ok(selects) => {
+                    let _charge = charge.clone();
+                    self.in_flight.push_back(Sent { address, selects, entries, _charge });
+                }
+                Err(e) => {
+                    self.connections.remove(&address);
+                    self.fail_all(entries, e);
+                }
+            }
+        }
+    }
+
+    /// Groups entries by owner and db; the order within a group is kept.
+    fn by_node(&mut self, entries: Vec<Entry>) -> Vec<(Address, u32, Vec<Entry>)> {
+        let mut groups: Vec<(Address, u32, Vec<Entry>)> = Vec::new();
+        for entry in entries {
+            let address = match self.rules.target.address_of_key(&entry.target_key) {
+                Ok(address) => address,
+                Err(e) => {
+                    self.failed.push((entry, e));
+                    continue;
+                }
+            };
+            match groups.iter_mut().find(|(a, db, _)| *a == address && *db == entry.target_db) {
+                Some((_, _, group)) => group.push(entry),
+                None => groups.push((address, entry.target_db, vec![entry])),
+            }
+        }
+        groups
+    }
+
+    /// Sends the commands; `true` when a SELECT went before them.
+    async fn send(
+        &mut self,
+        address: &Address,
+        db: u32,
+        entries: &[Entry],
+    ) -> Result<bool, ClientError> {
+        let existing = self.existing();
+        let connection = self.connection(address).await?;
+        let selects = connection.reads().set_db(db);
+        let raw = connection.raw();
+        if selects {
+            encode::command(raw.output(), &[b"SELECT", db.to_string().as_bytes()]);
+        }
+        for entry in entries {
+            let Payload::Whole(payload) = &entry.payload else { continue };
+            let (key, at) = (&entry.target_key, entry.expire_at_ms);
+            if payload.len() > COPY_MAX {
+                restore::head(raw.output(), key, at, payload.len() as u64, existing);
+                raw.send(payload).await?;
+                raw.output().extend_from_slice(restore::tail(existing));
+            } else {
+                restore::command(raw.output(), key, at, payload, existing);
+            }
+        }
+        raw.flush().await?;
+        Ok(selects)
+    }
+
+    /// Takes in the replies to the oldest batch in flight.
+    async fn settle_oldest(&mut self) {
+        let Some(sent) = self.in_flight.pop_front() else { return };
+        let mut entries = sent.entries.into_iter();
+        let Some(mut connection) = self.connections.remove(&sent.address) else {
+            let address = sent.address;
+            return entries.for_each(|entry| {
+                self.failed.push((entry, ClientError::Closed { address: address.clone() }));
+            });
+        };
+        if sent.selects
+            && let Err(e) = connection.raw().reply().await
+        {
+            return self.fail_all(entries.collect(), e);
+        }
+        let (mut applied, mut bytes) = (0, 0);
+        while let Some(entry) = entries.next() {
+            match connection.raw().token().await {
+                Ok(Token::Simple(_)) => {
+                    applied += 1;
+                    bytes += entry.payload_bytes();
+                }
+                Ok(Token::Error(text)) => {
+                    let error = ServerError::new(text);
+                    self.refused(entry, ClientError::Server { address: sent.address.clone(), error });
+                }
+                Ok(_) => {
+                    let e = connection.raw().unexpected("RESTORE");
+                    self.failed.push((entry, e));
+                    return self.fail_all(entries.collect(), ClientError::Closed { address: sent.address });
+                }
+                Err(e) => {
+                    self.failed.push((entry, e));
+                    self.count(applied, bytes);
+                    return self.fail_all(entries.collect(), ClientError::Closed { address: sent.address });
+                }
+            }
+        }
+        self.count(applied, bytes);
+        self.connections.insert(sent.address, connection);
+    }
+
+    /// Takes in all outstanding replies.
+    pub(super) async fn settle_all(&mut self) {
+        while !self.in_flight.is_empty() {
+            self.settle_oldest().await;
+        }
+        Box::pin(self.repair()).await;
+    }
+
+    pub(super) fn count(&self, applied: u64, bytes: u64) {
+        Progress::add(&self.ledger.progress.keys_copied, applied);
+        Progress::add(&self.ledger.progress.bytes_copied, bytes);
+    }
+
+    /// Sorts an error reply to one entry.
+    fn refused(&mut self, entry: Entry, error: ClientError) {
+        let ClientError::Server { error: answer, .. } = &error else {
+            return self.failed.push((entry, error));
+        };
+        if answer.code() == b"BUSYKEY" {
+            return match self.rules.on_conflict {
+                OnConflict::Skip => Progress::add(&self.ledger.progress.keys_skipped, 1),
+                _ => self.conflicts.push(entry),
+            };
+        }
+        if answer.action() != Action::GiveUp {
+            return self.failed.push((entry, error));
+        }
+        if let Payload::Whole(payload) = &entry.payload {
+            self.rules.refusals.learn(payload, answer);
+        }
+        let reason = format!("the target refused it: {answer}");
+        self.list(&entry, reason);
+    }
+
+    fn fail_all(&mut self, entries: Vec<Entry>, error: ClientError) {
+        let mut entries = entries.into_iter();
+        let address = match &error {
+            ClientError::Closed { address } | ClientError::Server { address, .. } => address.clone(),
+            _ => Address::Unix("the target".into()),
+        };
+        if let Some(first) = entries.next() {
+            self.failed.push((first, error));
+        }
+        for entry in entries {
+            self.failed.push((entry, ClientError::Closed { address: address.clone() }));
+        }
+    }
+
+    /// Repeats what failed until nothing is left or the job is halted.
+    async fn repair(&mut self) {
+        if self.failed.is_empty() && self.conflicts.is_empty() {
+            return;
+        }
+        while !self.in_flight.is_empty() {
+            self.settle_oldest().await;
+        }
+        while !self.failed.is_empty() || !self.conflicts.is_empty() {
+            for entry in std::mem::take(&mut self.conflicts) {
+                self.settle_conflict(entry).await;
+            }
+            let failed = std::mem::take(&mut self.failed);
+            let Some((_, first)) = failed.first() else { continue };
+            let target = self.rules.target.clone();
+            for (_, error) in &failed {
+                if let Action::Moved { slot, announced } = error.action() {
+                    target.routing.moved(slot, &announced);
+                }
+            }
+            if target.recover(first, &mut self.patience, &self.ledger).await.is_err() {
+                let reason = format!("not written: {}", keyhaul_client::chain(first));
+                failed.iter().for_each(|(entry, _)| self.list(entry, reason.clone()));
+                continue;
+            }
+            self.repeat(failed).await;
+            if self.failed.is_empty() {
+                self.patience.success(&self.ledger);
+            }
+        }
+    }
+
+    /// Sends failed entries once more and takes in the replies.
+    async fn repeat(&mut self, failed: Vec<(Entry, ClientError)>) {
+        let mut ordinary = Vec::new();
+        for (entry, error) in failed {
+            match error.action() {
+                Action::Ask { announced } => self.restore_asking(entry, &announced).await,
+                _ => ordinary.push(entry),
+            }
+        }
+        self.write(ordinary, None).await;
+        while !self.in_flight.is_empty() {
+            self.settle_oldest().await;
+        }
+    }
+
+    /// Writes one key to the node that is about to take its slot over.
+    async fn restore_asking(&mut self, entry: Entry, announced: &str) {
+        let existing = self.existing();
+        let address = self.rules.target.routing.named(announced);
+        let Some(address) = address else { return self.write(vec![entry], None).await };
+        let result = async {
+            let connection = self.connection(&address).await?;
+            connection.raw().call(&[b"ASKING"]).await?;
+            if let Payload::Whole(payload) = &entry.payload {
+                let (key, at) = (&entry.target_key, entry.expire_at_ms);
+                restore::command(connection.raw().output(), key, at, payload, existing);
+            }
+            connection.raw().flush().await?;
+            connection.raw().reply().await
+        }
+        .await;
+        match result {
+            Ok(_) => self.count(1, entry.payload_bytes()),
+            Err(e @ ClientError::Server { .. }) => self.refused(entry, e),
+            Err(e) => {
+                self.connections.remove(&address);
+                self.failed.push((entry, e));
+            }
+        }
+    }
+
+    /// A key that is there already, with `--on-conflict fail`: no conflict if it is the same. It
+    /// may be our own write whose reply was lost, or SCAN returned the key twice.
+    async fn settle_conflict(&mut self, entry: Entry) {
+        let Payload::Whole(ours) = &entry.payload else { return };
+        let read = async {
+            let address = self.rules.target.address_of_key(&entry.target_key)?;
+            let connection = self.connection(&address).await?;
+            connection.reads().select(entry.target_db).await?;
+            let key = std::slice::from_ref(&entry.target_key);
+            connection.reads().ask_keys(key, Asking::No).await?;
+            let read = connection.reads().next_key(Asking::No).await?;
+            Ok((address, read))
+        }
+        .await;
+        match read {
+            Ok((_, KeyRead::Whole { payload, expire_at_ms }))
+                if same_but_footer(&payload, ours) && expire_at_ms == entry.expire_at_ms =>
+            {
+                Progress::add(&self.ledger.progress.keys_skipped, 1);
+            }
+            Ok((address, KeyRead::Large { .. })) => {
+                self.connections.remove(&address); // the rest of it is of no interest
+                self.list(&entry, CONFLICT.to_owned());
+            }
+            Ok((_, KeyRead::Whole { .. } | KeyRead::Unsettled)) => {
+                self.list(&entry, CONFLICT.to_owned());
+            }
+            Ok((address, KeyRead::Refused(error))) if error.action() != Action::GiveUp => {
+                self.failed.push((entry, ClientError::Server { address, error }));
+            }
+            Ok((_, KeyRead::Refused(error))) => {
+                self.list(&entry, format!("{CONFLICT} (it cannot be compared: {error})"));
+            }
+            // Gone meanwhile: nothing is in the way any more.
+            Ok((address, KeyRead::Gone)) => {
+                self.failed.push((entry, ClientError::Closed { address }));
+            }
+            Err(e) => {
+                self.connections.clear();
+                self.failed.push((entry, e));
+            }
+        }
+    }
+
+    pub(super) fn existing(&self) -> Existing {
+        match self.rules.on_conflict {
+            OnConflict::Replace => Existing::Replace,
+            OnConflict::Skip | OnConflict::Fail => Existing::Keep,
+        }
+    }
+
+    pub(super) fn list(&self, entry: &Entry, reason: String) {
+        self.ledger.not_moved(entry.source_db, &entry.source_key, reason);
+    }
+
+    pub(super) fn drop_connection(&mut self, address: &Address) {
+        self.connections.remove(address);
+    }
+
+    /// The connection to a node, opened if need be.
+    pub(super) async fn connection(
+        &mut self,
+        address: &Address,
+    ) -> Result<&mut TargetConnection, ClientError> {
+        if !self.connections.contains_key(address) {
+            let target = &self.rules.target;
+            let opened =
+                TargetConnection::open(target.routing.connector(), address, target.expiry).await?;
+            self.connections.insert(address.clone(), opened);
+        }
+        Ok(self.connections.get_mut(address).expect("it was just put there"))
+    }
+}
+
+/// The reason in the list for `--on-conflict fail`.
+pub(super) const CONFLICT: &str = "the target holds a key of this name with another value or expiry";

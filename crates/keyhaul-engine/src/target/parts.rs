@@ -1,0 +1,106 @@
+//! A payload too large to be held passes through to the target while it arrives from the source.
+//!
+//! RESTORE is one command: the target shows nothing of the key before the last byte. If the source
+//! fails in the middle, the connection is dropped and the target forgets the half command.
+
+use keyhaul_client::{Action, Address, ClientError};
+
+use crate::entry::{Entry, Part, Parts, Payload, Verdict};
+use crate::options::OnConflict;
+use crate::progress::Progress;
+use crate::target::lane::{CONFLICT, Lane};
+use crate::target::restore;
+
+/// How the transfer of one payload went.
+enum Transfer {
+    /// The target took it.
+    Applied,
+    /// The source gave up in the middle; nothing was written.
+    Aborted,
+}
+
+impl Lane {
+    /// Passes one key through and tells its reader what became of it. Nothing else is in flight.
+    pub(super) async fn pass(&mut self, mut entry: Entry) {
+        let nothing = Payload::Whole(bytes::Bytes::new());
+        let Payload::Parts(mut parts) = std::mem::replace(&mut entry.payload, nothing) else {
+            return;
+        };
+        let verdict = self.transfer_and_judge(&entry, &mut parts).await;
+        // The reader may be gone with a halted job.
+        let _ = parts.verdict.send(verdict);
+    }
+
+    async fn transfer_and_judge(&mut self, entry: &Entry, parts: &mut Parts) -> Verdict {
+        if parts.payload_bytes > self.rules.bulk_len_max {
+            parts.parts.close();
+            self.list(entry, self.too_large(parts.payload_bytes));
+            return Verdict::Settled;
+        }
+        let target = self.rules.target.clone();
+        let error = match target.address_of_key(&entry.target_key) {
+            Ok(address) => match self.transfer(&address, entry, parts).await {
+                Ok(Transfer::Applied) => {
+                    self.count(1, parts.payload_bytes);
+                    return Verdict::Settled;
+                }
+                Ok(Transfer::Aborted) => {
+                    self.drop_connection(&address);
+                    return Verdict::Again;
+                }
+                Err(e) => {
+                    self.drop_connection(&address);
+                    e
+                }
+            },
+            Err(e) => e,
+        };
+        parts.parts.close();
+        if let ClientError::Server { error: answer, .. } = &error {
+            if answer.code() == b"BUSYKEY" {
+                match self.rules.on_conflict {
+                    OnConflict::Skip => Progress::add(&self.ledger.progress.keys_skipped, 1),
+                    _ => self.list(entry, CONFLICT.to_owned()),
+                }
+                return Verdict::Settled;
+            }
+            if answer.action() == Action::GiveUp {
+                self.list(entry, format!("the target refused it: {answer}"));
+                return Verdict::Settled;
+            }
+        }
+        match target.recover(&error, &mut self.patience, &self.ledger).await {
+            Ok(()) => Verdict::Again,
+            Err(_) => {
+                self.list(entry, format!("not written: {}", keyhaul_client::chain(&error)));
+                Verdict::Settled
+            }
+        }
+    }
+
+    async fn transfer(
+        &mut self,
+        address: &Address,
+        entry: &Entry,
+        parts: &mut Parts,
+    ) -> Result<Transfer, ClientError> {
+        let existing = self.existing();
+        let connection = self.connection(address).await?;
+        connection.reads().select(entry.target_db).await?;
+        let raw = connection.raw();
+        let (key, at) = (&entry.target_key, entry.expire_at_ms);
+        restore::head(raw.output(), key, at, parts.payload_bytes, existing);
+        loop {
+            match parts.parts.recv().await {
+                Some(Part::Bytes(part)) => raw.send(&part).await?,
+                Some(Part::Commit) => break,
+                None => return Ok(Transfer::Aborted),
+            }
+        }
+        raw.output().extend_from_slice(restore::tail(existing));
+        raw.flush().await?;
+        raw.reply().await?;
+        self.patience.success(&self.ledger);
+        Ok(Transfer::Applied)
+    }
+}

@@ -1,0 +1,52 @@
+//! `--rate-limit`: payload bytes per second, for the whole job.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+/// Spaces transfers out so that they come to at most so many bytes per second. Unused time
+/// does not add up.
+#[derive(Debug)]
+pub(crate) struct Throttle {
+    bytes_per_second: Option<u64>,
+    /// When all that was let through so far is paid for.
+    paid_until: Mutex<Option<Instant>>,
+}
+
+impl Throttle {
+    pub(crate) fn new(bytes_per_second: Option<u64>) -> Self {
+        Self { bytes_per_second: bytes_per_second.filter(|n| *n > 0), paid_until: Mutex::new(None) }
+    }
+
+    /// Waits until these bytes may go.
+    pub(crate) async fn pass(&self, bytes: u64) {
+        let wait = self.wait_for(bytes, Instant::now());
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    fn wait_for(&self, bytes: u64, now: Instant) -> Duration {
+        let Some(rate) = self.bytes_per_second else { return Duration::ZERO };
+        let mut paid_until = self.paid_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = paid_until.unwrap_or(now).max(now);
+        *paid_until = Some(start + Duration::from_secs_f64(bytes as f64 / rate as f64));
+        start - now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_over_time() {
+        let throttle = Throttle::new(Some(1000));
+        let now = Instant::now();
+        assert_eq!(throttle.wait_for(500, now), Duration::ZERO);
+        assert_eq!(throttle.wait_for(2000, now), Duration::from_millis(500));
+        assert_eq!(throttle.wait_for(1, now), Duration::from_millis(2500));
+        assert_eq!(throttle.wait_for(1, now + Duration::from_secs(9)), Duration::ZERO);
+        assert_eq!(Throttle::new(None).wait_for(u64::MAX, now), Duration::ZERO);
+    }
+}

@@ -1,0 +1,277 @@
+//! The options that exist once for each end: login and TLS, and how they complete what a URI says.
+
+use std::path::PathBuf;
+
+use keyhaul_client::{Address, Endpoint, Secret, Seeds, TlsOptions};
+
+use crate::usage::UsageError;
+
+/// The same options with another prefix: `--source-user`, `--target-user`.
+macro_rules! side_args {
+    ($name:ident, $side:literal, $password_variable:literal) => {
+        #[doc = concat!("The options of the ", $side, ".")]
+        #[derive(clap::Args)]
+        pub(crate) struct $name {
+            #[arg(
+                id = concat!($side, "-user"),
+                long = concat!($side, "-user"),
+                value_name = "NAME",
+                help = concat!("ACL user of the ", $side)
+            )]
+            user: Option<String>,
+
+            #[arg(
+                id = concat!($side, "-pass"),
+                long = concat!($side, "-pass"),
+                value_name = "PASSWORD",
+                help = concat!(
+                    "Password of the ", $side, ", seen by all who may list processes: better in ",
+                    "the variable ", $password_variable, " or REDISCLI_AUTH"
+                )
+            )]
+            password: Option<String>,
+
+            #[arg(
+                id = concat!($side, "-insecure"),
+                long = concat!($side, "-insecure"),
+                help = concat!("TLS to the ", $side, " without checking its certificate")
+            )]
+            insecure: bool,
+
+            #[arg(
+                id = concat!($side, "-cacert"),
+                long = concat!($side, "-cacert"),
+                value_name = "FILE",
+                help = concat!(
+                    "TLS to the ", $side, ": trust these authorities (PEM) instead of the system's"
+                )
+            )]
+            ca_file: Option<PathBuf>,
+
+            #[arg(
+                id = concat!($side, "-cert"),
+                long = concat!($side, "-cert"),
+                value_name = "FILE",
+                help = concat!("TLS to the ", $side, ": certificate of the client (PEM)")
+            )]
+            cert_file: Option<PathBuf>,
+
+            #[arg(
+                id = concat!($side, "-key"),
+                long = concat!($side, "-key"),
+                value_name = "FILE",
+                help = concat!("TLS to the ", $side, ": key of that certificate (PEM)")
+            )]
+            key_file: Option<PathBuf>,
+        }
+
+        impl $name {
+            pub(crate) fn typed(&self) -> SideTyped<'_> {
+                SideTyped {
+                    side: $side,
+                    user: self.user.as_deref(),
+                    password: self.password.as_deref(),
+                    tls: TlsOptions {
+                        insecure: self.insecure,
+                        ca_file: self.ca_file.clone(),
+                        cert_file: self.cert_file.clone(),
+                        key_file: self.key_file.clone(),
+                    },
+                }
+            }
+        }
+    };
+}
+
+side_args!(SourceArgs, "source", "KEYHAUL_SOURCE_PASS");
+side_args!(TargetArgs, "target", "KEYHAUL_TARGET_PASS");
+
+/// What was typed for one end, beside its URI.
+pub(crate) struct SideTyped<'a> {
+    pub(crate) side: &'static str,
+    pub(crate) user: Option<&'a str>,
+    pub(crate) password: Option<&'a str>,
+    pub(crate) tls: TlsOptions,
+}
+
+/// One end, and what is worth saying about how it was understood.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) note: Option<String>,
+}
+
+/// Makes an endpoint of its URI, its options and the passwords of the environment.
+///
+/// The first password found counts: option, URI, then `from_environment` in its order.
+pub(crate) fn resolve(
+    uri: &str,
+    typed: &SideTyped<'_>,
+    from_environment: &[Option<&str>],
+) -> Result<Resolved, UsageError> {
+    let side = typed.side;
+    let mut endpoint = parse(uri).map_err(|e| UsageError::new(format!("{side}: {e}")))?;
+    if let Some(user) = typed.user {
+        endpoint.user = Some(user.to_owned()).filter(|user| !user.is_empty());
+    }
+    if let Some(password) = typed.password {
+        // An empty one says: none, whatever the environment holds.
+        endpoint.password = Some(password).filter(|p| !p.is_empty()).map(Secret::new);
+    } else if endpoint.password.is_none() {
+        let found = from_environment.iter().flatten().find(|password| !password.is_empty());
+        endpoint.password = found.map(|password| Secret::new(*password));
+    }
+    let note = apply_tls(&mut endpoint, typed)?;
+    Ok(Resolved { endpoint, note })
+}
+
+/// TLS options switch TLS on where the scheme did not.
+fn apply_tls(
+    endpoint: &mut Endpoint,
+    typed: &SideTyped<'_>,
+) -> Result<Option<String>, UsageError> {
+    let (side, tls) = (typed.side, &typed.tls);
+    let Some(option) = first_tls_option(tls) else { return Ok(None) };
+    let wrong = |what: &str| Err(UsageError::new(format!("--{side}-{what}")));
+    if is_unix_socket(endpoint) {
+        return wrong(&format!("{option} does not fit a Unix socket, which has no TLS"));
+    }
+    if tls.insecure && tls.ca_file.is_some() {
+        return wrong(&format!("insecure checks nothing: use it or --{side}-cacert, not both"));
+    }
+    match (&tls.cert_file, &tls.key_file) {
+        (Some(_), None) => return wrong(&format!("cert needs --{side}-key too")),
+        (None, Some(_)) => return wrong(&format!("key needs --{side}-cert too")),
+        _ => {}
+    }
+    let was_plain = endpoint.tls.replace(tls.clone()).is_none();
+    Ok(was_plain.then(|| {
+        format!("{side}: --{side}-{option} switches TLS on, as rediss:// would")
+    }))
+}
+
+fn first_tls_option(tls: &TlsOptions) -> Option<&'static str> {
+    let given = [
+        (tls.insecure, "insecure"),
+        (tls.ca_file.is_some(), "cacert"),
+        (tls.cert_file.is_some(), "cert"),
+        (tls.key_file.is_some(), "key"),
+    ];
+    given.into_iter().find_map(|(is_given, name)| is_given.then_some(name))
+}
+
+fn is_unix_socket(endpoint: &Endpoint) -> bool {
+    matches!(&endpoint.seeds, Seeds::Servers(list) if matches!(list.as_slice(), [Address::Unix(_)]))
+}
+
+/// Parses an endpoint. What is wrong is told without any part of it that could be a password.
+fn parse(uri: &str) -> Result<Endpoint, String> {
+    let uri = uri.trim();
+    if uri.starts_with("file:") || (!uri.contains("://") && uri.ends_with(".rdb")) {
+        return Err("RDB files are not available in this version: name a server".into());
+    }
+    let Some((scheme, rest)) = uri.split_once("://") else {
+        if uri.contains('@') {
+            return Err("a login needs a scheme: use redis://user:password@host:port".into());
+        }
+        return Endpoint::parse(uri).map_err(|e| e.to_string());
+    };
+    if !scheme.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '+') {
+        return Err("this is no URI: use redis://user:password@host:port".into());
+    }
+    let behind_login = rest.rsplit('@').next().unwrap_or_default();
+    let is_unix = scheme.to_ascii_lowercase().contains("unix");
+    if is_unix && !rest.contains('/') {
+        return Err("the path of the socket is missing: use unix:///path".into());
+    }
+    if let Some((_, query)) = behind_login.split_once('?') {
+        let db = query.strip_prefix("db=").filter(|_| is_unix);
+        if !db.is_some_and(|db| db.chars().all(|c| c.is_ascii_digit())) {
+            return Err("the only parameter that a URI takes is ?db=N, behind a socket path".into());
+        }
+    }
+    Endpoint::parse(uri).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed<'a>() -> SideTyped<'a> {
+        SideTyped { side: "source", user: None, password: None, tls: TlsOptions::default() }
+    }
+
+    #[test]
+    fn the_first_password_counts() {
+        // (URI, option, KEYHAUL_SOURCE_PASS, REDISCLI_AUTH, the one that is used)
+        let rows = [
+            ("redis://:uri@h", Some("option"), Some("own"), Some("cli"), Some("option")),
+            ("redis://:uri@h", None, Some("own"), Some("cli"), Some("uri")),
+            ("redis://h", None, Some("own"), Some("cli"), Some("own")),
+            ("redis://h", None, Some(""), Some("cli"), Some("cli")),
+            ("redis://u@h", None, None, Some("cli"), Some("cli")),
+            ("redis://:uri@h", Some(""), Some("own"), Some("cli"), None),
+            ("h", None, None, None, None),
+        ];
+        for (uri, password, own, cli, expected) in rows {
+            let resolved = resolve(uri, &SideTyped { password, ..typed() }, &[own, cli]).unwrap();
+            let got = resolved.endpoint.password;
+            assert_eq!(got, expected.map(Secret::new), "{uri} {password:?} {own:?} {cli:?}");
+        }
+    }
+
+    #[test]
+    fn tls_options() {
+        let insecure = || TlsOptions { insecure: true, ..TlsOptions::default() };
+        let with = |uri, tls| resolve(uri, &SideTyped { tls, ..typed() }, &[]);
+        let plain = with("redis://h", TlsOptions::default()).unwrap();
+        assert_eq!((plain.endpoint.tls, plain.note), (None, None));
+        let switched = with("redis://h", insecure()).unwrap();
+        assert_eq!(switched.endpoint.tls, Some(insecure()));
+        assert!(switched.note.unwrap().contains("switches TLS on"));
+        let named = with("rediss://h", insecure()).unwrap();
+        assert_eq!((named.endpoint.tls, named.note), (Some(insecure()), None));
+        let cert = || TlsOptions { cert_file: Some("c".into()), ..TlsOptions::default() };
+        let key = || TlsOptions { key_file: Some("k".into()), ..TlsOptions::default() };
+        let both = || TlsOptions { ca_file: Some("a".into()), ..insecure() };
+        for (uri, tls, reason) in [
+            ("unix:///s", insecure(), "does not fit a Unix socket"),
+            ("h", cert(), "--source-cert needs --source-key"),
+            ("h", key(), "--source-key needs --source-cert"),
+            ("h", both(), "not both"),
+        ] {
+            let error = with(uri, tls).unwrap_err().to_string();
+            assert!(error.contains(reason), "{uri}: {error}");
+        }
+    }
+
+    #[test]
+    fn no_complaint_holds_a_password() {
+        let uris = [
+            "u:hunter2@h:6379",
+            ":hunter2@h",
+            "hunter2@h,i",
+            "hunter2@h:x",
+            "redis:/u:hunter2@h",
+            "redis//u:hunter2@h:1",
+            "u:hunter2@redis://h",
+            "redis://u:hunter2@h:x",
+            "redis://u:hunter2@h:1/x",
+            "redis://u:hunter2@",
+            "redis://h:6379?password=hunter2",
+            "redis://h/0?password=hunter2",
+            "unix:///s?password=hunter2",
+            "unix:///s?db=1&password=hunter2",
+            "unix://u:hunter2@",
+            "redis-sentinel://u:hunter2@h",
+            "redis-sentinel://h/main/0?password=hunter2",
+            "http://u:hunter2@h",
+            "file:hunter2.rdb",
+        ];
+        for uri in uris {
+            let error = resolve(uri, &typed(), &[]).expect_err(uri).to_string();
+            assert!(!error.contains("hunter2"), "{uri}: {error}");
+            assert!(!error.contains('\n'), "{uri}: {error}");
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! From what was typed to what the engine needs. Everything that is wrong is said here, in one line.
+
+use std::path::PathBuf;
+
+use keyhaul_client::Endpoint;
+use keyhaul_engine::options::{CopyOptions, MEMORY_BYTES_MIN, OnConflict, THREADS_MAX, Verify};
+use keyhaul_engine::transform::{DbMap, Glob, PrefixRename};
+
+use crate::args::{MethodArg, ModeArg, OnConflictArg, ProgressArg, ReplicateArgs, VerifyArg};
+use crate::usage::UsageError;
+use crate::{duration, endpoint_args, size};
+
+/// A copy as it will be made.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) source: Endpoint,
+    pub(crate) target: Endpoint,
+    pub(crate) options: CopyOptions,
+    pub(crate) is_dry_run: bool,
+    pub(crate) report: Option<PathBuf>,
+    pub(crate) progress: ProgressArg,
+    pub(crate) is_verbose: bool,
+    /// What is worth saying about how the command line was understood.
+    pub(crate) notes: Vec<String>,
+}
+
+/// The passwords that come by environment.
+#[derive(Default)]
+pub(crate) struct Environment {
+    pub(crate) source_password: Option<String>,
+    pub(crate) target_password: Option<String>,
+    pub(crate) any_password: Option<String>,
+}
+
+impl Environment {
+    /// Those of this process.
+    pub(crate) fn of_process() -> Self {
+        let variable = |name| std::env::var(name).ok();
+        Self {
+            source_password: variable("KEYHAUL_SOURCE_PASS"),
+            target_password: variable("KEYHAUL_TARGET_PASS"),
+            any_password: variable("REDISCLI_AUTH"),
+        }
+    }
+}
+
+/// Understands the command line.
+pub(crate) fn resolve(
+    args: &ReplicateArgs,
+    environment: &Environment,
+) -> Result<Request, UsageError> {
+    refuse_what_is_to_come(args)?;
+    let any_password = environment.any_password.as_deref();
+    let source = endpoint_args::resolve(
+        &args.source,
+        &args.source_side.typed(),
+        &[environment.source_password.as_deref(), any_password],
+    )?;
+    let target = endpoint_args::resolve(
+        &args.target,
+        &args.target_side.typed(),
+        &[environment.target_password.as_deref(), any_password],
+    )?;
+    let dbs = dbs(&args.db, source.endpoint.db)?;
+    let db_map = db_map(&args.db_map, dbs.as_deref(), target.endpoint.db)?;
+    let options = CopyOptions {
+        key_patterns: globs(&args.key_pattern),
+        key_excludes: globs(&args.key_exclude),
+        key_types: each("--key-type", &args.key_type, |text| text.trim().parse())?,
+        dbs,
+        db_map,
+        renames: each("--rename-prefix", &args.rename_prefix, PrefixRename::parse)?,
+        mem_limit: optional_size("--mem-limit", args.mem_limit.as_deref())?,
+        on_conflict: match args.on_conflict {
+            OnConflictArg::Replace => OnConflict::Replace,
+            OnConflictArg::Skip => OnConflict::Skip,
+            OnConflictArg::Fail => OnConflict::Fail,
+        },
+        scan_count: number("--scan-count", &args.scan_count, u32::MAX)?,
+        read_threads: number("--read-threads", &args.read_threads, THREADS_MAX)?,
+        threads: number("--threads", &args.threads, THREADS_MAX)?,
+        memory_bytes: memory(&args.memory)?,
+        rate_limit: rate_limit(args.rate_limit.as_deref())?,
+        verify: match args.verify {
+            VerifyArg::None => Verify::None,
+            VerifyArg::Quick | VerifyArg::Full => Verify::Quick,
+        },
+        functions: !args.no_functions,
+        retry_for: duration::parse(&args.retry_for)
+            .ok_or_else(|| UsageError::new("--retry-for needs a duration like 30s, 2m or 1h"))?,
+    };
+    Ok(Request {
+        source: source.endpoint,
+        target: target.endpoint,
+        options,
+        is_dry_run: args.dry_run,
+        report: args.report.clone(),
+        progress: args.progress,
+        is_verbose: args.verbose,
+        notes: [source.note, target.note].into_iter().flatten().collect(),
+    })
+}
+
+fn refuse_what_is_to_come(args: &ReplicateArgs) -> Result<(), UsageError> {
+    let option = match (args.mode, args.method, args.verify) {
+        (ModeArg::Live, _, _) => "--mode live",
+        (ModeArg::Liveonly, _, _) => "--mode liveonly",
+        (_, MethodArg::Psync, _) => "--method psync",
+        (_, _, VerifyArg::Full) => "--verify full",
+        _ => return Ok(()),
+    };
+    Err(UsageError::new(format!("{option} is not available in this version")))
+}
+
+fn each<T, E: std::fmt::Display>(
+    option: &str,
+    texts: &[String],
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<Vec<T>, UsageError> {
+    let parse_one = |text: &String| {
+        parse(text).map_err(|e| UsageError::new(format!("{option}: {e}")))
+    };
+    texts.iter().map(parse_one).collect()
+}
+
+fn globs(texts: &[String]) -> Vec<Glob> {
+    texts.iter().map(|text| Glob::new(text.as_bytes())).collect()
+}
+
+/// `--db`, else the db of the source's URI, else all (`None`).
+fn dbs(typed: &[String], of_uri: Option<u32>) -> Result<Option<Vec<u32>>, UsageError> {
+    if typed.is_empty() {
+        return Ok(of_uri.map(|db| vec![db]));
+    }
+    let is_all = matches!(typed, [one] if one.trim().eq_ignore_ascii_case("all"));
+    let mut dbs = Vec::new();
+    if !is_all {
+        for text in typed {
+            let db = db_number(text).ok_or_else(|| {
+                UsageError::new("--db needs numbers separated by commas, or all")
+            })?;
+            dbs.push(db);
+        }
+        dbs.sort_unstable();
+        dbs.dedup();
+    }
+    if let Some(db) = of_uri
+        && dbs != [db]
+    {
+        return Err(UsageError::new(format!(
+            "--db says otherwise than the source, which names db {db}: leave one of them out"
+        )));
+    }
+    Ok((!is_all).then_some(dbs))
+}
+
+/// `--db-map`, and the db of the target's URI as the place of the only db that goes over.
+fn db_map(
+    typed: &[String],
+    dbs: Option<&[u32]>,
+    of_uri: Option<u32>,
+) -> Result<DbMap, UsageError> {
+    let wrong = |message: String| Err(UsageError::new(message));
+    let mut map = DbMap::default();
+    for text in typed {
+        let pair = text.split_once(':');
+        let pair = pair.and_then(|(from, to)| Some((db_number(from)?, db_number(to)?)));
+        let Some((source_db, target_db)) = pair else {
+            return wrong("--db-map needs pairs of db numbers like 3:0".into());
+        };
+        if map.insert(source_db, target_db).is_some_and(|before| before != target_db) {
+            return wrong(format!("--db-map sends db {source_db} to two places"));
+        }
+        if dbs.is_some_and(|dbs| !dbs.contains(&source_db)) {
+            return wrong(format!("--db-map names db {source_db}, which is not copied"));
+        }
+    }
+    let Some(target_db) = of_uri else { return Ok(map) };
+    match dbs {
+        Some([source_db]) if !map.names(*source_db) => {
+            map.insert(*source_db, target_db);
+        }
+        Some([source_db]) if map.target_db(*source_db) == target_db => {}
+        Some([_]) => {
+            return wrong(format!(
+                "--db-map says otherwise than the target, which names db {target_db}"
+            ));
+        }
+        _ => {
+            return wrong(format!(
+                "the target names db {target_db}, but more than one db may go over: \
+                 choose one with --db, or leave it out and use --db-map"
+            ));
+        }
+    }
+    Ok(map)
+}
+
+fn db_number(text: &str) -> Option<u32> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|db| is_number && *db <= i32::MAX as u32)
+}
+
+fn number(option: &str, text: &str, max: u32) -> Result<u32, UsageError> {
+    let number = text.trim().parse().ok().filter(|number| (1..=max).contains(number));
+    number.ok_or_else(|| UsageError::new(format!("{option} needs a number from 1 to {max}")))
+}
+
+fn optional_size(option: &str, text: Option<&str>) -> Result<Option<u64>, UsageError> {
+    let Some(text) = text else { return Ok(None) };
+    match size::parse(text).filter(|bytes| *bytes > 0) {
+        Some(bytes) => Ok(Some(bytes)),
+        None => Err(UsageError::new(format!(
+            "{option} needs a size above 0, like 512, 64kb or 1.5gb"
+        ))),
+    }
+}
+
+fn memory(text: &str) -> Result<u64, UsageError> {
+    size::parse(text).filter(|bytes| *bytes >= MEMORY_BYTES_MIN).ok_or_else(|| {
+        let least = size::show(MEMORY_BYTES_MIN);
+        UsageError::new(format!("--memory needs a size of at least {least}, like 64mb"))
+    })
+}
+
+fn rate_limit(text: Option<&str>) -> Result<Option<u64>, UsageError> {
+    let per_second = text.map(|text| text.strip_suffix("/s").unwrap_or(text));
+    optional_size("--rate-limit", per_second)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Args, Command};
+
+    fn request(line: &str) -> Result<Request, UsageError> {
+        let words = ["keyhaul", "replicate"].into_iter().chain(line.split_whitespace());
+        let args = Args::try_parse_from(words).unwrap_or_else(|e| panic!("{line}: {e}"));
+        let Command::Replicate(args) = args.command else { panic!("{line}") };
+        resolve(&args, &Environment::default())
+    }
+
+    #[test]
+    fn the_defaults_in_the_help_are_those_of_the_engine() {
+        let options = request("a b").unwrap().options;
+        assert_eq!(format!("{options:?}"), format!("{:?}", CopyOptions::default()));
+    }
+
+    #[test]
+    fn every_option_arrives() {
+        let request = request(
+            "a b --key-pattern u:* --key-pattern v:* --key-exclude *:t --key-type hash,ZSET \
+             --key-type list --db 3,0,3 --db-map 3:1,0:2 --rename-prefix a::b: --mem-limit 1.5mb \
+             --on-conflict FAIL --scan-count 10 --read-threads 2 --threads 3 --memory 8mb \
+             --rate-limit 20mb/s --verify none --no-functions --retry-for 1h --dry-run -v \
+             --report r.json --progress plain --mode scan --method auto",
+        )
+        .unwrap();
+        let options = request.options;
+        assert_eq!(options.key_patterns, [Glob::new(b"u:*"), Glob::new(b"v:*")]);
+        assert_eq!(options.key_excludes, [Glob::new(b"*:t")]);
+        assert_eq!(format!("{:?}", options.key_types), "[Hash, SortedSet, List]");
+        assert_eq!(options.dbs, Some(vec![0, 3]));
+        assert_eq!(options.db_map.iter().collect::<Vec<_>>(), [(0, 2), (3, 1)]);
+        assert_eq!(options.renames, [PrefixRename::new(b"a:", b"b:")]);
+        assert_eq!(options.mem_limit, Some(3 << 19));
+        assert_eq!(options.on_conflict, OnConflict::Fail);
+        assert_eq!((options.scan_count, options.read_threads, options.threads), (10, 2, 3));
+        assert_eq!((options.memory_bytes, options.rate_limit), (8 << 20, Some(20 << 20)));
+        assert_eq!((options.verify, options.functions), (Verify::None, false));
+        assert_eq!(options.retry_for.as_secs(), 3600);
+        assert!(request.is_dry_run && request.is_verbose);
+        assert_eq!(request.report, Some("r.json".into()));
+        assert_eq!(request.progress, ProgressArg::Plain);
+    }
+
+    #[test]
+    fn dbs_of_uris_and_options() {
+        // (command line, source dbs, where they go that is not the same number)
+        let rows: [(&str, Option<&[u32]>, &[(u32, u32)]); 9] = [
+            ("a b", None, &[]),
+            ("a b --db all", None, &[]),
+            ("redis://a/2 b", Some(&[2]), &[]),
+            ("redis://a/2 redis://b/5", Some(&[2]), &[(2, 5)]),
+            ("redis://a/2 redis://b/2", Some(&[2]), &[(2, 2)]),
+            ("redis://a/2 b --db 2", Some(&[2]), &[]),
+            ("a redis://b/5 --db 1", Some(&[1]), &[(1, 5)]),
+            ("a redis://b/5 --db 1 --db-map 1:5", Some(&[1]), &[(1, 5)]),
+            ("a b --db-map 1:0,1:0", None, &[(1, 0)]),
+        ];
+        for (line, dbs, map) in rows {
+            let options = request(line).unwrap_or_else(|e| panic!("{line}: {e}")).options;
+            assert_eq!(options.dbs.as_deref(), dbs, "{line}");
+            assert_eq!(options.db_map.iter().collect::<Vec<_>>(), map, "{line}");
+        }
+    }
+}

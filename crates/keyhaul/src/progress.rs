@@ -1,0 +1,374 @@
+//! What a running job shows: a bar on a terminal, `key=value` lines elsewhere. Only reads the
+//! engine's counters.
+
+use std::fmt::Write;
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use keyhaul_engine::progress::{Phase, Progress, ShardProgress, Snapshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::args::ProgressArg;
+use crate::rates::Rates;
+use crate::screen::Screen;
+use crate::{duration, size};
+
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+const PLAIN_LINE_INTERVAL: Duration = Duration::from_secs(5);
+/// A cluster may have more nodes than a terminal has lines.
+const SHARD_LINES_MAX: usize = 16;
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    Bar,
+    Plain,
+    None,
+}
+
+impl Style {
+    /// What an option comes to on this terminal, or without one.
+    pub(crate) fn of(argument: ProgressArg) -> Self {
+        match argument {
+            ProgressArg::None => Self::None,
+            ProgressArg::Plain => Self::Plain,
+            ProgressArg::Auto | ProgressArg::Bar if std::io::stderr().is_terminal() => Self::Bar,
+            ProgressArg::Auto | ProgressArg::Bar => Self::Plain,
+        }
+    }
+}
+
+/// What is to be shown, and how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ShowOptions {
+    pub(crate) style: Style,
+    /// A line for each source node too.
+    pub(crate) with_shards: bool,
+    /// Filters leave out an unknown part of what the source says it holds: no end can be foretold.
+    pub(crate) is_filtered: bool,
+}
+
+/// Shows progress until `finished` is cancelled.
+pub(crate) async fn show(
+    progress: Arc<Progress>,
+    options: ShowOptions,
+    screen: Screen,
+    finished: CancellationToken,
+) {
+    let mut bars = match options.style {
+        Style::Bar => Some(Bars::new(&screen)),
+        Style::Plain => None,
+        Style::None => return,
+    };
+    let mut lines = PlainLines::default();
+    let mut rates = Rates::default();
+    let mut phase = Phase::Starting;
+    let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+    loop {
+        let is_last = tokio::select! {
+            () = finished.cancelled() => true,
+            _ = ticks.tick() => false,
+        };
+        let now = Instant::now();
+        let snapshot = progress.snapshot();
+        if snapshot.phase != phase {
+            (phase, rates) = (snapshot.phase, Rates::default());
+        }
+        let view = View::new(&snapshot, &mut rates, now, options);
+        match &mut bars {
+            Some(bars) if is_last => bars.clear(),
+            Some(bars) => bars.draw(&view),
+            None => lines.show(&view, now, is_last, &screen),
+        }
+        if is_last {
+            return;
+        }
+    }
+}
+
+/// One moment, ready to be shown.
+struct View<'a> {
+    snapshot: &'a Snapshot,
+    keys_done: u64,
+    keys_expected: Option<u64>,
+    /// Keys and bytes.
+    per_second: Option<(f64, f64)>,
+    time_left: Option<Duration>,
+    shards: &'a [ShardProgress],
+}
+
+impl<'a> View<'a> {
+    fn new(snapshot: &'a Snapshot, rates: &mut Rates, now: Instant, options: ShowOptions) -> Self {
+        let keys_done = match snapshot.phase {
+            Phase::Verifying => snapshot.keys_verified,
+            Phase::Starting | Phase::Copying | Phase::Done => {
+                snapshot.keys_copied
+                    + snapshot.keys_skipped
+                    + snapshot.keys_gone
+                    + snapshot.keys_not_moved
+            }
+        };
+        let is_known = snapshot.keys_expected > 0 && !options.is_filtered;
+        let keys_expected = is_known.then(|| snapshot.keys_expected.max(keys_done));
+        rates.add(now, keys_done, snapshot.bytes_copied);
+        let is_moving = matches!(snapshot.phase, Phase::Copying | Phase::Verifying);
+        let keys_left = keys_expected.map(|expected| expected - keys_done);
+        Self {
+            snapshot,
+            keys_done,
+            keys_expected,
+            per_second: rates.per_second().filter(|_| is_moving),
+            time_left: keys_left.filter(|_| is_moving).and_then(|left| rates.time_left(left)),
+            shards: if options.with_shards { &snapshot.shards } else { &[] },
+        }
+    }
+
+    /// `state=copying keys=10 ...`; what is not known is left out.
+    fn plain(&self) -> String {
+        let snapshot = self.snapshot;
+        let mut line = format!("state={} keys={}", name(snapshot.phase), self.keys_done);
+        let mut pair = |name: &str, value: Option<u64>| {
+            if let Some(value) = value {
+                drop(write!(line, " {name}={value}"));
+            }
+        };
+        let some = |count: u64| Some(count).filter(|count| *count > 0);
+        pair("keys_expected", self.keys_expected);
+        pair("bytes", Some(snapshot.bytes_copied));
+        pair("rate", self.per_second.map(|(keys, _)| keys as u64));
+        if snapshot.phase == Phase::Copying {
+            pair("byte_rate", self.per_second.map(|(_, bytes)| bytes as u64));
+        }
+        pair("eta", self.time_left.map(|left| left.as_secs_f64().ceil() as u64));
+        pair("skipped", some(snapshot.keys_skipped));
+        pair("gone", some(snapshot.keys_gone));
+        pair("not_moved", some(snapshot.keys_not_moved));
+        pair("retries", some(snapshot.retries));
+        if let Some(reason) = &snapshot.waiting {
+            drop(write!(line, " waiting={reason:?}"));
+        }
+        line
+    }
+
+    /// `1,000 keys  12.0 MB  500 keys/s  6.0 MB/s  4.0 s left`
+    fn readable(&self) -> String {
+        let snapshot = self.snapshot;
+        let mut parts = vec![format!("{} keys", size::show_count(self.keys_done))];
+        if snapshot.phase != Phase::Verifying {
+            parts.push(size::show(snapshot.bytes_copied));
+        }
+        if let Some((keys, bytes)) = self.per_second {
+            parts.push(format!("{} keys/s", size::show_count(keys as u64)));
+            if snapshot.phase == Phase::Copying {
+                parts.push(format!("{}/s", size::show(bytes as u64)));
+            }
+        }
+        if let Some(left) = self.time_left {
+            parts.push(format!("{} left", duration::show(left)));
+        }
+        if snapshot.keys_not_moved > 0 {
+            parts.push(format!("{} not moved", size::show_count(snapshot.keys_not_moved)));
+        }
+        parts.join("  ")
+    }
+}
+
+fn name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Starting => "starting",
+        Phase::Copying => "copying",
+        Phase::Verifying => "verifying",
+        Phase::Done => "done",
+    }
+}
+
+/// Lines for a log file: one at each change of phase, else one in five seconds.
+#[derive(Default)]
+struct PlainLines {
+    last: Option<(Phase, Instant)>,
+}
+
+impl PlainLines {
+    fn show(&mut self, view: &View<'_>, now: Instant, is_last: bool, screen: &Screen) {
+        let phase = view.snapshot.phase;
+        let is_due = self.last.is_none_or(|(last_phase, at)| {
+            let is_new = last_phase != phase;
+            is_new || now.duration_since(at) >= PLAIN_LINE_INTERVAL
+        });
+        // The end is told even if its phase was told already.
+        if !is_due && !(is_last && phase != Phase::Done) {
+            return;
+        }
+        self.last = Some((phase, now));
+        screen.line(&view.plain());
+        for shard in view.shards {
+            screen.line(&format!(
+                "state={} node={} db={} keys_found={} done={}",
+                name(phase),
+                shard.node,
+                shard.db,
+                shard.keys_found,
+                shard.done
+            ));
+        }
+    }
+}
+
+/// The bar and the lines below it.
+struct Bars {
+    main: ProgressBar,
+    waiting: ProgressBar,
+    shards: Vec<ProgressBar>,
+    screen: Screen,
+    has_end: Option<bool>,
+}
+
+impl Bars {
+    fn new(screen: &Screen) -> Self {
+        let main = screen.bars().add(ProgressBar::new_spinner());
+        main.enable_steady_tick(LOOK_INTERVAL);
+        Self {
+            main,
+            waiting: ProgressBar::hidden(),
+            shards: Vec::new(),
+            screen: screen.clone(),
+            has_end: None,
+        }
+    }
+
+    fn draw(&mut self, view: &View<'_>) {
+        let has_end = view.keys_expected.is_some();
+        if self.has_end != Some(has_end) {
+            self.has_end = Some(has_end);
+            self.main.set_style(style(if has_end {
+                "{prefix:9} [{bar:24}] {percent:>3}%  {wide_msg}"
+            } else {
+                "{prefix:9} {spinner}  {wide_msg}"
+            }));
+        }
+        self.main.set_prefix(name(view.snapshot.phase));
+        self.main.set_length(view.keys_expected.unwrap_or_default());
+        self.main.set_position(view.keys_done);
+        self.main.set_message(view.readable());
+        self.draw_waiting(view.snapshot.waiting.as_deref());
+        self.draw_shards(view.shards);
+    }
+
+    fn draw_waiting(&mut self, reason: Option<&str>) {
+        match reason {
+            Some(reason) => {
+                if self.waiting.is_hidden() {
+                    self.waiting = self.text_line();
+                }
+                self.waiting.set_message(format!("waiting   {reason}"));
+            }
+            None => {
+                self.waiting.finish_and_clear();
+                self.waiting = ProgressBar::hidden();
+            }
+        }
+    }
+
+    fn draw_shards(&mut self, shards: &[ShardProgress]) {
+        for (index, shard) in shards.iter().take(SHARD_LINES_MAX).enumerate() {
+            if index == self.shards.len() {
+                self.shards.push(self.text_line());
+            }
+            let keys = size::show_count(shard.keys_found);
+            let end = if shard.done { ", all of it" } else { "" };
+            let text = format!("  {}  db {}: {keys} keys found{end}", shard.node, shard.db);
+            self.shards[index].set_message(text);
+        }
+    }
+
+    fn text_line(&self) -> ProgressBar {
+        let line = self.screen.bars().add(ProgressBar::new_spinner());
+        line.set_style(style("{wide_msg}"));
+        line
+    }
+
+    fn clear(&mut self) {
+        for line in self.shards.drain(..) {
+            line.finish_and_clear();
+        }
+        self.waiting.finish_and_clear();
+        self.main.finish_and_clear();
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
+        .expect("the templates are constants")
+        .progress_chars("=> ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPTIONS: ShowOptions =
+        ShowOptions { style: Style::Plain, with_shards: false, is_filtered: false };
+
+    fn snapshot() -> Snapshot {
+        Snapshot {
+            phase: Phase::Copying,
+            keys_expected: 1000,
+            keys_copied: 200,
+            bytes_copied: 4096,
+            ..Snapshot::default()
+        }
+    }
+
+    fn plain(snapshot: &Snapshot, options: ShowOptions) -> String {
+        let start = Instant::now();
+        let mut rates = Rates::default();
+        rates.add(start, 0, 0);
+        View::new(snapshot, &mut rates, start + Duration::from_secs(2), options).plain()
+    }
+
+    #[test]
+    fn plain_lines() {
+        let filtered = ShowOptions { is_filtered: true, ..OPTIONS };
+        let full = Snapshot {
+            keys_skipped: 1,
+            keys_gone: 2,
+            keys_not_moved: 3,
+            retries: 4,
+            waiting: Some("target a:1 is full".into()),
+            ..snapshot()
+        };
+        let verifying =
+            Snapshot { phase: Phase::Verifying, keys_verified: 500, ..snapshot() };
+        let rows = [
+            (
+                plain(&snapshot(), OPTIONS),
+                "state=copying keys=200 keys_expected=1000 bytes=4096 rate=100 byte_rate=2048 eta=8",
+            ),
+            (
+                plain(&snapshot(), filtered),
+                "state=copying keys=200 bytes=4096 rate=100 byte_rate=2048",
+            ),
+            (
+                plain(&full, filtered),
+                "state=copying keys=206 bytes=4096 rate=103 byte_rate=2048 skipped=1 gone=2 \
+                 not_moved=3 retries=4 waiting=\"target a:1 is full\"",
+            ),
+            (
+                plain(&verifying, OPTIONS),
+                "state=verifying keys=500 keys_expected=1000 bytes=4096 rate=250 eta=2",
+            ),
+            (plain(&Snapshot::default(), OPTIONS), "state=starting keys=0 bytes=0"),
+        ];
+        for (got, expected) in rows {
+            assert_eq!(got, expected);
+        }
+    }
+
+    #[test]
+    fn more_keys_than_expected_are_no_error() {
+        let grown = Snapshot { keys_copied: 5000, ..snapshot() };
+        assert!(plain(&grown, OPTIONS).contains("keys=5000 keys_expected=5000"));
+    }
+}

@@ -1,0 +1,245 @@
+//! The summary on standard output: what was done, what was not, and what to do next.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use keyhaul_engine::receipt::{Outcome, Receipt, VerifyCounts};
+
+use crate::exit::Exit;
+use crate::{duration, size};
+
+/// The two ends, without credentials.
+#[derive(Debug, Clone)]
+pub(crate) struct Ends {
+    pub(crate) source: String,
+    pub(crate) target: String,
+}
+
+/// Writes the summary. `report` is where the JSON report was written, if it was.
+pub(crate) fn write(
+    out: &mut impl Write,
+    ends: &Ends,
+    receipt: &Receipt,
+    exit: Exit,
+    report: Option<&Path>,
+) -> io::Result<()> {
+    writeln!(out, "{}", headline(receipt, exit))?;
+    writeln!(out)?;
+    let mut row = |name: &str, text: String| writeln!(out, "  {name:10} {text}");
+    row("from", ends.source.clone())?;
+    row("to", ends.target.clone())?;
+    row("copied", copied(receipt))?;
+    if receipt.keys_skipped > 0 {
+        let keys = count(receipt.keys_skipped, "key");
+        row("skipped", format!("{keys} that the target held already"))?;
+    }
+    if receipt.keys_gone > 0 {
+        let keys = count(receipt.keys_gone, "key");
+        row("gone", format!("{keys} expired or deleted on the source during the run"))?;
+    }
+    if receipt.functions_copied > 0 {
+        row("functions", libraries(receipt.functions_copied))?;
+    }
+    row("not moved", not_moved(receipt))?;
+    row("verified", verified(receipt))?;
+    if receipt.retries > 0 {
+        row("retries", size::show_count(receipt.retries))?;
+    }
+    if let Some(report) = report {
+        row("report", report.display().to_string())?;
+    }
+    write_lists(out, receipt)?;
+    if exit == Exit::Stopped {
+        writeln!(
+            out,
+            "\nto go on, give the same command again: it starts over, and keys that are there \
+             already are\nreplaced by the same"
+        )?;
+    }
+    Ok(())
+}
+
+fn headline(receipt: &Receipt, exit: Exit) -> String {
+    let unexplained = receipt.verify.as_ref().map_or(0, VerifyCounts::unexplained);
+    let not_moved = receipt.not_moved.count;
+    let mut text = match &receipt.outcome {
+        Outcome::Stopped(reason) => format!("stopped before the end: {reason}"),
+        Outcome::Done if receipt.verify.is_some() => "done: all keys were copied and verified".into(),
+        Outcome::Done => "done: all keys were copied, not verified".into(),
+        Outcome::Different | Outcome::NotAllMoved => {
+            let mut parts = Vec::new();
+            if unexplained > 0 {
+                parts.push(format!("{} found", count(unexplained, "difference")));
+            }
+            if not_moved > 0 {
+                parts.push(format!("{} not moved", count(not_moved, "key")));
+            }
+            format!("finished: {}", parts.join(", "))
+        }
+    };
+    if exit != Exit::Done {
+        text.push_str(&format!(" (exit code {})", exit.code()));
+    }
+    text
+}
+
+fn copied(receipt: &Receipt) -> String {
+    let mut text = format!(
+        "{}, {} in {}",
+        count(receipt.keys_copied, "key"),
+        size::show(receipt.bytes_copied),
+        duration::show(receipt.copy_time)
+    );
+    // A rate over an instant says nothing.
+    if receipt.copy_time >= Duration::from_millis(100) {
+        let seconds = receipt.copy_time.as_secs_f64();
+        let keys = (receipt.keys_copied as f64 / seconds) as u64;
+        let bytes = (receipt.bytes_copied as f64 / seconds) as u64;
+        text.push_str(&format!(" ({} keys/s, {}/s)", size::show_count(keys), size::show(bytes)));
+    }
+    text
+}
+
+fn not_moved(receipt: &Receipt) -> String {
+    match receipt.not_moved.count {
+        0 => "nothing".into(),
+        keys => count(keys, "key"),
+    }
+}
+
+fn verified(receipt: &Receipt) -> String {
+    let Some(verify) = &receipt.verify else { return "no".into() };
+    let mut parts = vec![format!(
+        "{} of {} the same in existence, type and expiry, in {}",
+        size::show_count(verify.same),
+        count(verify.checked, "key"),
+        duration::show(receipt.verify_time)
+    )];
+    for (number, what) in [
+        (verify.missing, "missing on the target"),
+        (verify.type_differs, "of another type"),
+        (verify.expiry_differs, "with another expiry"),
+        (verify.errors, "that could not be checked"),
+        (verify.listed_as_not_moved, "of these listed as not moved"),
+    ] {
+        if number > 0 {
+            parts.push(format!("{} {what}", size::show_count(number)));
+        }
+    }
+    parts.join("; ")
+}
+
+fn write_lists(out: &mut impl Write, receipt: &Receipt) -> io::Result<()> {
+    let not_moved = &receipt.not_moved;
+    if !not_moved.first.is_empty() {
+        let shown = not_moved.first.len() as u64;
+        match not_moved.count.saturating_sub(shown) {
+            0 => writeln!(out, "\nnot moved:")?,
+            _ => writeln!(out, "\nnot moved, the first {shown} (all of them with --report FILE):")?,
+        }
+        for key in &not_moved.first {
+            writeln!(out, "  db {} \"{}\": {}", key.db, key.key, key.reason)?;
+        }
+    }
+    let examples = receipt.verify.as_ref().map_or(&[][..], |verify| &verify.examples);
+    if !examples.is_empty() {
+        writeln!(out, "\ndifferences, the first ones:")?;
+    }
+    for example in examples {
+        writeln!(out, "  {example}")?;
+    }
+    if !receipt.remarks.is_empty() {
+        writeln!(out, "\nremarks:")?;
+    }
+    for remark in &receipt.remarks {
+        writeln!(out, "  {remark}")?;
+    }
+    Ok(())
+}
+
+fn count(number: u64, name: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{} {name}{s}", size::show_count(number))
+}
+
+fn libraries(number: u64) -> String {
+    let ies = if number == 1 { "y" } else { "ies" };
+    format!("{} librar{ies}", size::show_count(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use keyhaul_engine::stats::NotMovedList;
+
+    use super::*;
+
+    fn receipt(outcome: Outcome, not_moved: &NotMovedList) -> Receipt {
+        Receipt {
+            outcome,
+            keys_found: 1003,
+            keys_copied: 1000,
+            keys_skipped: 0,
+            keys_gone: 1,
+            bytes_copied: 4 << 20,
+            retries: 0,
+            functions_copied: 1,
+            copy_time: Duration::from_secs(2),
+            verify_time: Duration::from_millis(120),
+            verify: Some(VerifyCounts { checked: 1002, same: 1002, ..VerifyCounts::default() }),
+            not_moved: not_moved.finish(),
+            remarks: vec!["a:1 was scanned again".into()],
+        }
+    }
+
+    fn text(receipt: &Receipt) -> String {
+        let ends = Ends { source: "redis://a:1".into(), target: "redis://b:1".into() };
+        let mut out = Vec::new();
+        let exit = Exit::of_receipt(receipt);
+        write(&mut out, &ends, receipt, exit, Some(Path::new("r.json"))).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn all_is_well() {
+        let expected = "\
+done: all keys were copied and verified
+
+  from       redis://a:1
+  to         redis://b:1
+  copied     1,000 keys, 4.0 MB in 2.0 s (500 keys/s, 2.0 MB/s)
+  gone       1 key expired or deleted on the source during the run
+  functions  1 library
+  not moved  nothing
+  verified   1,002 of 1,002 keys the same in existence, type and expiry, in 120 ms
+  report     r.json
+
+remarks:
+  a:1 was scanned again
+";
+        assert_eq!(text(&receipt(Outcome::Done, &NotMovedList::default())), expected);
+    }
+
+    #[test]
+    fn headlines() {
+        let list = || {
+            let list = NotMovedList::default();
+            list.add(0, b"big", "larger than --mem-limit".into());
+            list
+        };
+        let not_moved = receipt(Outcome::NotAllMoved, &list());
+        let shown = text(&not_moved);
+        assert!(shown.starts_with("finished: 1 key not moved (exit code 4)\n"), "{shown}");
+        assert!(shown.contains("not moved:\n  db 0 \"big\": larger than --mem-limit\n"), "{shown}");
+        let mut both = receipt(Outcome::NotAllMoved, &list());
+        let verify = VerifyCounts { missing: 3, listed_as_not_moved: 1, ..VerifyCounts::default() };
+        both.verify = Some(verify);
+        let shown = text(&both);
+        let headline = "finished: 2 differences found, 1 key not moved (exit code 1)\n";
+        assert!(shown.starts_with(headline), "{shown}");
+        let stopped = receipt(Outcome::Stopped("asked to".into()), &NotMovedList::default());
+        let shown = text(&stopped);
+        assert!(shown.starts_with("stopped before the end: asked to (exit code 5)\n"), "{shown}");
+        assert!(shown.contains("give the same command again"), "{shown}");
+    }
+}

@@ -1,0 +1,171 @@
+//! `keyhaul replicate`, told from top to bottom: check, probe, show, copy, report, sum up.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use keyhaul_engine::options::CopyOptions;
+use keyhaul_engine::plan::{Plan, PlanError};
+use keyhaul_engine::progress::Progress;
+use keyhaul_engine::receipt::Receipt;
+use keyhaul_engine::Job;
+use tokio_util::sync::CancellationToken;
+
+use crate::exit::Exit;
+use crate::job::Request;
+use crate::progress::{self, ShowOptions, Style};
+use crate::receipt::{self, Ends};
+use crate::report::{Report, ReportFile};
+use crate::screen::Screen;
+use crate::show_plan;
+
+/// Runs the command. When `stop` is cancelled, what is in flight is finished and the rest left.
+pub(crate) async fn replicate(
+    request: Request,
+    screen: &Screen,
+    stop: CancellationToken,
+) -> anyhow::Result<Exit> {
+    if request.is_verbose {
+        screen.show_log();
+    }
+    for note in &request.notes {
+        screen.line(note);
+    }
+    let report = request.report.as_deref().map(ReportFile::check).transpose()?;
+    let ends = Ends { source: request.source.to_string(), target: request.target.to_string() };
+
+    let preparing =
+        Job::prepare(request.source.clone(), request.target.clone(), request.options.clone());
+    let job = tokio::select! {
+        prepared = preparing => match prepared {
+            Ok(job) => job,
+            Err(e) => return Err(refused(e, &ends, report.as_ref(), screen).into()),
+        },
+        () = stop.cancelled() => return Ok(stopped_early(&ends, report.as_ref(), screen)),
+    };
+    if request.is_dry_run {
+        return show_only(job.plan(), &ends, report.as_ref());
+    }
+    screen.line(&plan_text(job.plan()));
+
+    let warnings = job.plan().warnings.clone();
+    let receipt = run(job, &request, screen, stop).await;
+    // Off this task, so that a second Ctrl-C is heard while a long report is written.
+    tokio::task::spawn_blocking({
+        let screen = screen.clone();
+        move || sum_up(receipt, &ends, &warnings, report.as_ref(), &screen)
+    })
+    .await
+    .map_err(anyhow::Error::from)
+}
+
+/// Runs the job while its progress is shown.
+async fn run(job: Job, request: &Request, screen: &Screen, stop: CancellationToken) -> Receipt {
+    let progress = Arc::new(Progress::default());
+    let finished = CancellationToken::new();
+    let options = ShowOptions {
+        style: Style::of(request.progress),
+        with_shards: request.is_verbose,
+        is_filtered: is_filtered(&request.options),
+    };
+    let showing = tokio::spawn(progress::show(
+        Arc::clone(&progress),
+        options,
+        screen.clone(),
+        finished.clone(),
+    ));
+    let receipt = job.run(progress, stop).await;
+    finished.cancel();
+    // Whatever became of the bar, the receipt counts.
+    drop(showing.await);
+    receipt
+}
+
+fn is_filtered(options: &CopyOptions) -> bool {
+    !(options.key_patterns.is_empty()
+        && options.key_excludes.is_empty()
+        && options.key_types.is_empty())
+}
+
+/// Writes report and summary; a report that is lost is never a success.
+fn sum_up(
+    mut receipt: Receipt,
+    ends: &Ends,
+    warnings: &[String],
+    report: Option<&ReportFile>,
+    screen: &Screen,
+) -> Exit {
+    let mut exit = Exit::of_receipt(&receipt);
+    let mut written = None;
+    if let Some(file) = report {
+        match file.write(&Report::of_receipt(ends, warnings, &mut receipt, exit)) {
+            Ok(()) => written = Some(file.path()),
+            Err(e) => {
+                exit = exit.with_lost_output();
+                screen.line(&lost_report(file, &e));
+            }
+        }
+    }
+    let mut text = Vec::new();
+    let summary = receipt::write(&mut text, ends, &receipt, exit, written)
+        .and_then(|()| write_stdout(&text));
+    match summary {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            screen.line(&format!("error: cannot write to standard output: {e}"));
+            exit.with_lost_output()
+        }
+        _ => exit,
+    }
+}
+
+fn refused(
+    error: PlanError,
+    ends: &Ends,
+    report: Option<&ReportFile>,
+    screen: &Screen,
+) -> PlanError {
+    let text = keyhaul_client::chain(&error);
+    write_small_report(report, &Report::of_refusal(ends, Exit::Refused, text), screen);
+    error
+}
+
+fn stopped_early(ends: &Ends, report: Option<&ReportFile>, screen: &Screen) -> Exit {
+    let text = "stopped before anything was written";
+    write_small_report(report, &Report::of_refusal(ends, Exit::Stopped, text.into()), screen);
+    screen.line(text);
+    Exit::Stopped
+}
+
+/// For endings that are no success anyway: a report that cannot be written changes nothing but a line.
+fn write_small_report(file: Option<&ReportFile>, report: &Report<'_>, screen: &Screen) {
+    if let Some(file) = file
+        && let Err(e) = file.write(report)
+    {
+        screen.line(&lost_report(file, &e));
+    }
+}
+
+fn lost_report(file: &ReportFile, error: &io::Error) -> String {
+    format!("error: cannot write the report {}: {error}", file.path().display())
+}
+
+/// `--dry-run`: the plan is the result.
+fn show_only(plan: &Plan, ends: &Ends, report: Option<&ReportFile>) -> anyhow::Result<Exit> {
+    if let Some(file) = report {
+        file.write(&Report::of_plan(ends, &plan.warnings))?;
+    }
+    write_stdout(format!("{}\n", plan_text(plan)).as_bytes())?;
+    Ok(Exit::Done)
+}
+
+fn plan_text(plan: &Plan) -> String {
+    let mut text = Vec::new();
+    // Writing to memory does not fail.
+    drop(show_plan::write(&mut text, plan));
+    String::from_utf8_lossy(&text).trim_end().to_owned()
+}
+
+fn write_stdout(text: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text)?;
+    stdout.flush()
+}

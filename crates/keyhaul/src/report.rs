@@ -1,0 +1,345 @@
+//! The report in JSON: the same facts as the summary, for programs, with every key that was not
+//! moved. docs/guide/report.md describes it; adding a field? also describe it there.
+
+use std::cell::RefCell;
+use std::fs::{self, Permissions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use keyhaul_engine::receipt::{Receipt, VerifyCounts};
+use keyhaul_engine::stats::NotMoved;
+use serde::ser::{Error as _, SerializeSeq};
+use serde::{Serialize, Serializer};
+use tempfile::NamedTempFile;
+
+use crate::exit::Exit;
+use crate::receipt::Ends;
+use crate::usage::UsageError;
+
+/// The number of the schema; grows when a field goes or changes its meaning, not when one is added.
+const SCHEMA: u32 = 1;
+
+/// A place where a report can be written.
+#[derive(Debug)]
+pub(crate) struct ReportFile {
+    path: PathBuf,
+}
+
+impl ReportFile {
+    /// Makes sure that a report can be written there, and leaves the place as it is.
+    pub(crate) fn check(path: &Path) -> Result<Self, UsageError> {
+        let wrong = |reason: String| {
+            UsageError::new(format!("--report: cannot write to {}: {reason}", path.display()))
+        };
+        // What a link points to is replaced, not the link.
+        let path = match fs::metadata(path) {
+            Ok(found) if found.is_file() => {
+                fs::canonicalize(path).map_err(|e| wrong(e.to_string()))?
+            }
+            Ok(_) => return Err(wrong("it is there and no regular file".into())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => path.to_owned(),
+            Err(e) => return Err(wrong(e.to_string())),
+        };
+        if path.file_name().is_none() {
+            return Err(wrong("it names no file".into()));
+        }
+        let file = Self { path };
+        file.temporary().map_err(|e| wrong(plain_reason(&e)))?;
+        Ok(file)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes the report: whole or not at all.
+    pub(crate) fn write(&self, report: &Report<'_>) -> io::Result<()> {
+        let mut out = BufWriter::new(self.temporary()?);
+        serde_json::to_writer_pretty(&mut out, report)?;
+        out.write_all(b"\n")?;
+        let temporary = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        temporary.as_file().sync_all()?;
+        temporary.persist(&self.path).map_err(|e| e.error)?;
+        // The new name is on the disk only when its folder is.
+        fs::File::open(self.folder())?.sync_all()
+    }
+
+    /// A file beside the report, that goes away unless it becomes the report.
+    fn temporary(&self) -> io::Result<NamedTempFile> {
+        tempfile::Builder::new()
+            .prefix(".keyhaul-report-")
+            .permissions(Permissions::from_mode(0o666)) // less the umask, like any other file
+            .tempfile_in(self.folder())
+    }
+
+    fn folder(&self) -> &Path {
+        match self.path.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        }
+    }
+}
+
+/// Without the name of the temporary file, which nobody has asked for.
+fn plain_reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such folder".into(),
+        io::ErrorKind::PermissionDenied => "permission denied".into(),
+        io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only".into(),
+        _ => error.to_string(),
+    }
+}
+
+/// The report. The order of the fields is that of the file.
+#[derive(Serialize)]
+pub(crate) struct Report<'a> {
+    schema: u32,
+    keyhaul: &'static str,
+    outcome: &'static str,
+    exit_code: u8,
+    error: Option<String>,
+    source: &'a str,
+    target: &'a str,
+    counts: Counts,
+    bytes: u64,
+    seconds: Seconds,
+    verify: Option<Verify<'a>>,
+    functions: u64,
+    remarks: &'a [String],
+    warnings: &'a [String],
+    not_moved: NotMovedSeq<'a>,
+}
+
+#[derive(Serialize, Default)]
+struct Counts {
+    found: u64,
+    copied: u64,
+    skipped: u64,
+    gone: u64,
+    not_moved: u64,
+    retries: u64,
+}
+
+#[derive(Serialize, Default)]
+struct Seconds {
+    total: f64,
+    copy: f64,
+    verify: f64,
+}
+
+#[derive(Serialize)]
+struct Verify<'a> {
+    checked: u64,
+    same: u64,
+    missing: u64,
+    type_differs: u64,
+    expiry_differs: u64,
+    errors: u64,
+    listed_as_not_moved: u64,
+    unexplained: u64,
+    examples: &'a [String],
+}
+
+/// The keys that were not moved, read from their list while they are written: never all in memory.
+struct NotMovedSeq<'a>(Option<RefCell<&'a mut NotMoved>>);
+
+impl<'a> Report<'a> {
+    /// Of a job that ran.
+    pub(crate) fn of_receipt(
+        ends: &'a Ends,
+        warnings: &'a [String],
+        receipt: &'a mut Receipt,
+        exit: Exit,
+    ) -> Self {
+        use keyhaul_engine::receipt::Outcome;
+        let error = match &receipt.outcome {
+            Outcome::Stopped(reason) => Some(reason.clone()),
+            Outcome::Done | Outcome::Different | Outcome::NotAllMoved => None,
+        };
+        let (copy, verify) = (receipt.copy_time.as_secs_f64(), receipt.verify_time.as_secs_f64());
+        Self {
+            error,
+            warnings,
+            counts: Counts {
+                found: receipt.keys_found,
+                copied: receipt.keys_copied,
+                skipped: receipt.keys_skipped,
+                gone: receipt.keys_gone,
+                not_moved: receipt.not_moved.count,
+                retries: receipt.retries,
+            },
+            bytes: receipt.bytes_copied,
+            seconds: Seconds { total: copy + verify, copy, verify },
+            verify: receipt.verify.as_ref().map(Verify::of),
+            functions: receipt.functions_copied,
+            remarks: &receipt.remarks,
+            not_moved: NotMovedSeq(Some(RefCell::new(&mut receipt.not_moved))),
+            ..Self::empty(ends, exit, outcome_name(exit))
+        }
+    }
+
+    /// Of a job that never began: refused, or stopped while both ends were probed.
+    pub(crate) fn of_refusal(ends: &'a Ends, exit: Exit, error: String) -> Self {
+        Self { error: Some(error), ..Self::empty(ends, exit, outcome_name(exit)) }
+    }
+
+    /// Of a plan that was only to be shown.
+    pub(crate) fn of_plan(ends: &'a Ends, warnings: &'a [String]) -> Self {
+        Self { warnings, ..Self::empty(ends, Exit::Done, "planned") }
+    }
+
+    fn empty(ends: &'a Ends, exit: Exit, outcome: &'static str) -> Self {
+        Self {
+            schema: SCHEMA,
+            keyhaul: env!("CARGO_PKG_VERSION"),
+            outcome,
+            exit_code: exit.code(),
+            error: None,
+            source: &ends.source,
+            target: &ends.target,
+            counts: Counts::default(),
+            bytes: 0,
+            seconds: Seconds::default(),
+            verify: None,
+            functions: 0,
+            remarks: &[],
+            warnings: &[],
+            not_moved: NotMovedSeq(None),
+        }
+    }
+}
+
+fn outcome_name(exit: Exit) -> &'static str {
+    match exit {
+        Exit::Done => "done",
+        Exit::Different => "different",
+        Exit::NotAllMoved => "not_all_moved",
+        Exit::Stopped => "stopped",
+        Exit::Usage | Exit::Refused => "refused",
+    }
+}
+
+impl<'a> Verify<'a> {
+    fn of(counts: &'a VerifyCounts) -> Self {
+        Self {
+            checked: counts.checked,
+            same: counts.same,
+            missing: counts.missing,
+            type_differs: counts.type_differs,
+            expiry_differs: counts.expiry_differs,
+            errors: counts.errors,
+            listed_as_not_moved: counts.listed_as_not_moved,
+            unexplained: counts.unexplained(),
+            examples: &counts.examples,
+        }
+    }
+}
+
+impl Serialize for NotMovedSeq<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(None)?;
+        if let Some(not_moved) = &self.0 {
+            let each = |key| list.serialize_element(&key).map_err(io::Error::other);
+            not_moved.borrow_mut().for_each(each).map_err(S::Error::custom)?;
+        }
+        list.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use keyhaul_engine::receipt::Outcome;
+    use keyhaul_engine::stats::NotMovedList;
+
+    use super::*;
+
+    fn ends() -> Ends {
+        Ends { source: "redis://a:1".into(), target: "redis://b:1".into() }
+    }
+
+    fn receipt(not_moved_count: u32) -> Receipt {
+        let list = NotMovedList::default();
+        for n in 0..not_moved_count {
+            list.add(3, format!("k{n}\n").as_bytes(), "too \"large\"".into());
+        }
+        Receipt {
+            outcome: Outcome::NotAllMoved,
+            keys_found: 10,
+            keys_copied: 7,
+            keys_skipped: 0,
+            keys_gone: 1,
+            bytes_copied: 99,
+            retries: 2,
+            functions_copied: 1,
+            copy_time: Duration::from_millis(1500),
+            verify_time: Duration::from_millis(500),
+            verify: Some(VerifyCounts::default()),
+            not_moved: list.finish(),
+            remarks: vec!["r".into()],
+        }
+    }
+
+    fn read(path: &Path) -> serde_json::Value {
+        serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn every_key_is_in_it_and_nothing_is_left_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r.json");
+        fs::write(&path, "older").unwrap();
+        let file = ReportFile::check(&path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "older");
+        let (ends, warnings, mut receipt) = (ends(), ["w".to_owned()], receipt(1000));
+        file.write(&Report::of_receipt(&ends, &warnings, &mut receipt, Exit::NotAllMoved)).unwrap();
+        let json = read(&path);
+        for (field, expected) in [
+            ("outcome", serde_json::json!("not_all_moved")),
+            ("exit_code", 4.into()),
+            ("error", serde_json::Value::Null),
+            ("source", "redis://a:1".into()),
+            ("bytes", 99.into()),
+            ("seconds", serde_json::json!({"total": 2.0, "copy": 1.5, "verify": 0.5})),
+            ("remarks", serde_json::json!(["r"])),
+            ("warnings", serde_json::json!(["w"])),
+            ("functions", 1.into()),
+        ] {
+            assert_eq!(json[field], expected, "{field}");
+        }
+        assert_eq!(json["counts"]["not_moved"], 1000);
+        assert_eq!(json["not_moved"].as_array().unwrap().len(), 1000);
+        let expected = serde_json::json!({"db": 3, "key": "k999\\x0A", "reason": "too \"large\""});
+        assert_eq!(json["not_moved"][999], expected);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_refusal_has_a_report_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r.json");
+        let file = ReportFile::check(&path).unwrap();
+        assert!(!path.exists());
+        file.write(&Report::of_refusal(&ends(), Exit::Refused, "no".into())).unwrap();
+        let json = read(&path);
+        assert_eq!((&json["outcome"], &json["error"]), (&"refused".into(), &"no".into()));
+        assert_eq!(json["not_moved"], serde_json::json!([]));
+    }
+
+    #[test]
+    fn places_that_cannot_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("no/such/folder/r.json");
+        for (path, reason) in [
+            (missing.as_path(), "there is no such folder"),
+            (folder.path(), "no regular file"),
+            (Path::new("/dev/null"), "no regular file"),
+            (Path::new(""), "it names no file"),
+        ] {
+            let error = ReportFile::check(path).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+}
