@@ -39,7 +39,10 @@ pub struct Connection {
 impl Connection {
     /// Wraps a stream on which nothing was said yet. `deadline` bounds each read and write.
     pub(crate) fn new(stream: Stream, address: Address, deadline: Duration) -> Self {
-        let limits = Limits { bulk_whole_max: WHOLE_BULK_MAX, ..Limits::default() };
+        let limits = Limits {
+            bulk_whole_max: WHOLE_BULK_MAX,
+            ..Limits::default()
+        };
         Self {
             stream,
             address,
@@ -71,7 +74,13 @@ impl Connection {
     /// # Errors
     /// [`ClientError::Io`] or [`ClientError::Silent`]; the connection is of no further use then.
     pub async fn flush(&mut self) -> Result<(), ClientError> {
-        let Self { stream, output, deadline, address, .. } = self;
+        let Self {
+            stream,
+            output,
+            deadline,
+            address,
+            ..
+        } = self;
         in_time(*deadline, address, async {
             stream.write_all(output).await?;
             stream.flush().await
@@ -89,7 +98,12 @@ impl Connection {
         if !self.output.is_empty() {
             self.flush().await?;
         }
-        let Self { stream, deadline, address, .. } = self;
+        let Self {
+            stream,
+            deadline,
+            address,
+            ..
+        } = self;
         in_time(*deadline, address, stream.write_all(bytes)).await
     }
 
@@ -155,24 +169,42 @@ impl Connection {
 
     /// An error reply of this server as an error.
     pub fn server_error(&self, text: Bytes) -> ClientError {
-        ClientError::Server { address: self.address.clone(), error: ServerError::new(text) }
+        ClientError::Server {
+            address: self.address.clone(),
+            error: ServerError::new(text),
+        }
     }
 
     /// A reply that the command cannot have.
     pub fn unexpected(&self, command: &'static str) -> ClientError {
-        ClientError::Unexpected { address: self.address.clone(), command }
+        ClientError::Unexpected {
+            address: self.address.clone(),
+            command,
+        }
     }
 
     fn protocol_error(&self, error: keyhaul_resp::DecodeError) -> ClientError {
-        ClientError::Protocol { address: self.address.clone(), source: Box::new(error) }
+        ClientError::Protocol {
+            address: self.address.clone(),
+            source: Box::new(error),
+        }
     }
 
     /// Waits for more bytes.
     pub(crate) async fn fill(&mut self) -> Result<(), ClientError> {
-        self.input.reserve(READ_BYTES.max(self.decoder.bytes_wanted()));
-        let Self { stream, input, deadline, address, .. } = self;
+        self.input
+            .reserve(READ_BYTES.max(self.decoder.bytes_wanted()));
+        let Self {
+            stream,
+            input,
+            deadline,
+            address,
+            ..
+        } = self;
         match in_time(*deadline, address, stream.read_buf(input)).await? {
-            0 => Err(ClientError::Closed { address: self.address.clone() }),
+            0 => Err(ClientError::Closed {
+                address: self.address.clone(),
+            }),
             _ => Ok(()),
         }
     }
@@ -185,9 +217,14 @@ async fn in_time<T>(
 ) -> Result<T, ClientError> {
     match timeout(deadline, io).await {
         Ok(Ok(done)) => Ok(done),
-        Ok(Err(source)) => Err(ClientError::Io { address: address.clone(), source }),
-        Err(_) => {
-            Err(ClientError::Silent { address: address.clone(), waited: deadline, hint: "" })
-        }
+        Ok(Err(source)) => Err(ClientError::Io {
+            address: address.clone(),
+            source,
+        }),
+        Err(_) => Err(ClientError::Silent {
+            address: address.clone(),
+            waited: deadline,
+            hint: "",
+        }),
     }
 }

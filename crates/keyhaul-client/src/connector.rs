@@ -100,7 +100,11 @@ impl Connector {
         let opening = Stream::open(address, self.tls.as_ref());
         let stream = timeout(CONNECT_DEADLINE, opening).await.map_err(|_| {
             let hint = "; check address, port and firewall";
-            ClientError::Silent { address: address.clone(), waited: CONNECT_DEADLINE, hint }
+            ClientError::Silent {
+                address: address.clone(),
+                waited: CONNECT_DEADLINE,
+                hint,
+            }
         })??;
         Ok(Connection::new(stream, address.clone(), CONNECT_DEADLINE))
     }
@@ -140,9 +144,14 @@ impl Connector {
 
 impl Greeting {
     fn from_hello(reply: &Value) -> Self {
-        let mut greeting = Self { resp3: matches!(reply, Value::Map(_)), ..Self::default() };
+        let mut greeting = Self {
+            resp3: matches!(reply, Value::Map(_)),
+            ..Self::default()
+        };
         for (name, value) in reply.pairs().into_iter().flatten() {
-            let text = value.as_bytes().map(|v| String::from_utf8_lossy(v).into_owned());
+            let text = value
+                .as_bytes()
+                .map(|v| String::from_utf8_lossy(v).into_owned());
             match name.as_bytes().map(|name| name.as_ref()) {
                 Some(b"server") => greeting.server = text,
                 Some(b"version") => greeting.version = text,
@@ -158,7 +167,9 @@ impl Greeting {
 /// Silence in the handshake mostly means that something else listens there.
 fn explain_silence(error: ClientError) -> ClientError {
     match error {
-        ClientError::Silent { address, waited, .. } => ClientError::Silent {
+        ClientError::Silent {
+            address, waited, ..
+        } => ClientError::Silent {
             address,
             waited,
             hint: "; is it a Redis or Valkey server, and is TLS needed (rediss://)?",

@@ -34,12 +34,23 @@ impl Address {
     /// # Errors
     /// [`EndpointError::BadAddress`] for an empty host, a port that is no number, or stray brackets.
     pub fn parse(text: &str, default_port: u16) -> Result<Self, EndpointError> {
-        let bad = |reason| EndpointError::BadAddress { address: text.to_owned(), reason };
+        let bad = |reason| EndpointError::BadAddress {
+            address: text.to_owned(),
+            reason,
+        };
         let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-            let (host, rest) = rest.split_once(']').ok_or_else(|| bad("a ']' is missing"))?;
+            let (host, rest) = rest
+                .split_once(']')
+                .ok_or_else(|| bad("a ']' is missing"))?;
             match rest {
                 "" => (host, None),
-                _ => (host, Some(rest.strip_prefix(':').ok_or_else(|| bad("a ':' is missing"))?)),
+                _ => (
+                    host,
+                    Some(
+                        rest.strip_prefix(':')
+                            .ok_or_else(|| bad("a ':' is missing"))?,
+                    ),
+                ),
             }
         } else if text.matches(':').count() > 1 {
             (text, None) // an IPv6 address without brackets
@@ -52,7 +63,10 @@ impl Address {
         if host.is_empty() {
             return Err(bad("the host is missing"));
         }
-        if host.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/') {
+        if host
+            .chars()
+            .any(|c| c.is_whitespace() || c.is_control() || c == '/')
+        {
             return Err(bad("the host holds a character that no host name has"));
         }
         let port = match port {
@@ -62,7 +76,10 @@ impl Address {
                 _ => return Err(bad("the port must be a number from 1 to 65535")),
             },
         };
-        Ok(Self::Tcp { host: host.to_owned(), port })
+        Ok(Self::Tcp {
+            host: host.to_owned(),
+            port,
+        })
     }
 }
 
@@ -167,7 +184,13 @@ impl Endpoint {
         }
         let Some((scheme, rest)) = text.split_once("://") else {
             let seeds = Seeds::Servers(addresses(text, DEFAULT_PORT)?);
-            return Ok(Self { seeds, tls: None, user: None, password: None, db: None });
+            return Ok(Self {
+                seeds,
+                tls: None,
+                user: None,
+                password: None,
+                db: None,
+            });
         };
         match scheme.to_ascii_lowercase().as_str() {
             "redis" | "valkey" => Self::parse_servers(rest, None),
@@ -177,7 +200,9 @@ impl Endpoint {
             "rediss-sentinel" | "valkeys-sentinel" => {
                 Self::parse_sentinel(rest, Some(TlsOptions::default()))
             }
-            _ => Err(EndpointError::UnknownScheme { scheme: scheme.to_owned() }),
+            _ => Err(EndpointError::UnknownScheme {
+                scheme: scheme.to_owned(),
+            }),
         }
     }
 
@@ -187,7 +212,13 @@ impl Endpoint {
             Some((hosts, db)) => (hosts, db_number(db)?),
             None => (rest, None),
         };
-        Ok(Self { seeds: Seeds::Servers(addresses(hosts, DEFAULT_PORT)?), tls, user, password, db })
+        Ok(Self {
+            seeds: Seeds::Servers(addresses(hosts, DEFAULT_PORT)?),
+            tls,
+            user,
+            password,
+            db,
+        })
     }
 
     fn parse_unix(rest: &str) -> Result<Self, EndpointError> {
@@ -199,7 +230,11 @@ impl Endpoint {
         let (path, db) = match rest.split_once('?') {
             Some((path, query)) => match query.split_once('=') {
                 Some(("db", db)) => (path, db_number(db)?),
-                _ => return Err(EndpointError::BadDb { db: query.to_owned() }),
+                _ => {
+                    return Err(EndpointError::BadDb {
+                        db: query.to_owned(),
+                    });
+                }
             },
             None => (rest, None),
         };
@@ -207,7 +242,13 @@ impl Endpoint {
             return Err(EndpointError::Empty);
         }
         let seeds = Seeds::Servers(vec![Address::Unix(PathBuf::from(path))]);
-        Ok(Self { seeds, tls: None, user, password, db })
+        Ok(Self {
+            seeds,
+            tls: None,
+            user,
+            password,
+            db,
+        })
     }
 
     fn parse_sentinel(rest: &str, tls: Option<TlsOptions>) -> Result<Self, EndpointError> {
@@ -224,7 +265,13 @@ impl Endpoint {
             addresses: addresses(hosts, DEFAULT_SENTINEL_PORT)?,
             primary_name: name.to_owned(),
         };
-        Ok(Self { seeds, tls, user, password, db })
+        Ok(Self {
+            seeds,
+            tls,
+            user,
+            password,
+            db,
+        })
     }
 }
 
@@ -232,7 +279,10 @@ impl Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let join = |list: &[Address]| {
-            list.iter().map(Address::to_string).collect::<Vec<_>>().join(",")
+            list.iter()
+                .map(Address::to_string)
+                .collect::<Vec<_>>()
+                .join(",")
         };
         let s = if self.tls.is_some() { "s" } else { "" };
         match &self.seeds {
@@ -241,7 +291,10 @@ impl fmt::Display for Endpoint {
                 return self.db.map_or(Ok(()), |db| write!(f, "?db={db}"));
             }
             Seeds::Servers(list) => write!(f, "redis{s}://{}", join(list))?,
-            Seeds::Sentinels { addresses, primary_name } => {
+            Seeds::Sentinels {
+                addresses,
+                primary_name,
+            } => {
                 write!(f, "redis{s}-sentinel://{}/{primary_name}", join(addresses))?;
             }
         }
@@ -254,14 +307,18 @@ type Credentials<'a> = (Option<String>, Option<Secret>, &'a str);
 /// Splits `[user[:pass]@]rest`; `:pass@` has an empty user, which is the default user.
 fn credentials(text: &str) -> Result<Credentials<'_>, EndpointError> {
     // A password typed raw may hold '@' and '/', so the last '@' ends it.
-    let Some((login, rest)) = text.rsplit_once('@') else { return Ok((None, None, text)) };
+    let Some((login, rest)) = text.rsplit_once('@') else {
+        return Ok((None, None, text));
+    };
     let (user, password) = match login.split_once(':') {
         Some((user, password)) => (user, Some(password)),
         None => (login, None),
     };
     let decode = |text: &str| {
         let decoded = percent_decode_str(text).decode_utf8();
-        decoded.map(|t| t.into_owned()).map_err(|_| EndpointError::BadCredentials)
+        decoded
+            .map(|t| t.into_owned())
+            .map_err(|_| EndpointError::BadCredentials)
     };
     let user = Some(decode(user)?).filter(|user| !user.is_empty());
     let password = password.map(decode).transpose()?.filter(|p| !p.is_empty());
@@ -272,7 +329,9 @@ fn addresses(text: &str, default_port: u16) -> Result<Vec<Address>, EndpointErro
     if text.is_empty() {
         return Err(EndpointError::Empty);
     }
-    text.split(',').map(|one| Address::parse(one.trim(), default_port)).collect()
+    text.split(',')
+        .map(|one| Address::parse(one.trim(), default_port))
+        .collect()
 }
 
 fn db_number(text: &str) -> Result<Option<u32>, EndpointError> {
@@ -280,7 +339,9 @@ fn db_number(text: &str) -> Result<Option<u32>, EndpointError> {
         return Ok(None);
     }
     let db = text.parse().ok().filter(|db| *db <= i32::MAX as u32);
-    db.map(Some).ok_or_else(|| EndpointError::BadDb { db: text.to_owned() })
+    db.map(Some).ok_or_else(|| EndpointError::BadDb {
+        db: text.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -299,11 +360,26 @@ mod tests {
             ("redis://h", "redis://h:6379", None, None),
             ("valkey://h:1/3", "redis://h:1/3", None, None),
             ("REDISS://h", "rediss://h:6379", None, None),
-            ("valkeys://u:p@h/0", "rediss://h:6379/0", Some("u"), Some("p")),
+            (
+                "valkeys://u:p@h/0",
+                "rediss://h:6379/0",
+                Some("u"),
+                Some("p"),
+            ),
             ("redis://:p%40ss@h", "redis://h:6379", None, Some("p@ss")),
-            ("redis://u:p@ss:/w@h:1", "redis://h:1", Some("u"), Some("p@ss:/w")),
+            (
+                "redis://u:p@ss:/w@h:1",
+                "redis://h:1",
+                Some("u"),
+                Some("p@ss:/w"),
+            ),
             ("redis://u@h", "redis://h:6379", Some("u"), None),
-            ("redis://[fe80::1]/2", "redis://[fe80::1]:6379/2", None, None),
+            (
+                "redis://[fe80::1]/2",
+                "redis://[fe80::1]:6379/2",
+                None,
+                None,
+            ),
             ("unix:///tmp/a@b.sock", "unix:///tmp/a@b.sock", None, None),
             ("unix:///tmp/s?db=4", "unix:///tmp/s?db=4", None, None),
             ("unix://u:p@/tmp/s", "unix:///tmp/s", Some("u"), Some("p")),
@@ -318,7 +394,11 @@ mod tests {
             let endpoint = Endpoint::parse(typed).unwrap_or_else(|e| panic!("{typed}: {e}"));
             assert_eq!(endpoint.to_string(), shown, "{typed}");
             assert_eq!(endpoint.user.as_deref(), user, "{typed}");
-            assert_eq!(endpoint.password.as_ref().map(Secret::reveal), password, "{typed}");
+            assert_eq!(
+                endpoint.password.as_ref().map(Secret::reveal),
+                password,
+                "{typed}"
+            );
             assert!(!format!("{endpoint:?}").contains("p@ss"), "{typed}");
         }
     }

@@ -129,7 +129,8 @@ impl ServerError {
     pub fn mentions(&self, words: &str) -> bool {
         let text = self.0.to_ascii_lowercase();
         let words = words.to_ascii_lowercase();
-        text.windows(words.len().max(1)).any(|window| window == words.as_bytes())
+        text.windows(words.len().max(1))
+            .any(|window| window == words.as_bytes())
     }
 
     /// Whether the command does not exist there (or a subcommand, or its options).
@@ -151,7 +152,11 @@ impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN_MAX: usize = 300;
         for c in String::from_utf8_lossy(&self.0).chars().take(SHOWN_MAX) {
-            if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
+            if c.is_control() {
+                write!(f, "{}", c.escape_default())?
+            } else {
+                write!(f, "{c}")?
+            }
         }
         Ok(())
     }

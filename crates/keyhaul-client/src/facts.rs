@@ -30,9 +30,15 @@ pub struct Version {
 impl Version {
     /// Parses `7.0.15`; what follows the third number is left aside.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u16>);
+        let mut numbers = text
+            .split(|c: char| !c.is_ascii_digit())
+            .map(str::parse::<u16>);
         let mut next = || numbers.next().and_then(Result::ok);
-        Some(Self { major: next()?, minor: next()?, patch: next().unwrap_or(0) })
+        Some(Self {
+            major: next()?,
+            minor: next()?,
+            patch: next().unwrap_or(0),
+        })
     }
 }
 
@@ -64,7 +70,11 @@ pub struct Degraded {
 
 impl fmt::Display for Degraded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is not available ({}): {}", self.command, self.answer, self.consequence)
+        write!(
+            f,
+            "{} is not available ({}): {}",
+            self.command, self.answer, self.consequence
+        )
     }
 }
 
@@ -124,7 +134,11 @@ impl ServerFacts {
         if facts.role.is_none()
             && let Ok(role) = allow_refusal(connection.role().await)?
         {
-            facts.role = Some(if role == "master" { Role::Primary } else { Role::Replica });
+            facts.role = Some(if role == "master" {
+                Role::Primary
+            } else {
+                Role::Replica
+            });
         }
         Ok(facts)
     }
@@ -132,7 +146,11 @@ impl ServerFacts {
     /// Notes a refusal.
     pub fn lacks(&mut self, command: &'static str, error: &ServerError, consequence: &'static str) {
         let answer = error.to_string();
-        self.degraded.push(Degraded { command, answer, consequence });
+        self.degraded.push(Degraded {
+            command,
+            answer,
+            consequence,
+        });
     }
 
     /// `Redis 7.0.15`, or what is known of it.
@@ -142,7 +160,10 @@ impl ServerFacts {
             Some(Family::Valkey) => "Valkey",
             None => "a server of unknown family",
         };
-        self.version.map_or_else(|| family.to_owned(), |version| format!("{family} {version}"))
+        self.version.map_or_else(
+            || family.to_owned(),
+            |version| format!("{family} {version}"),
+        )
     }
 
     fn take_greeting(&mut self, connection: &ReadConnection) {
@@ -193,7 +214,10 @@ impl ServerFacts {
     fn take_info(&mut self, info: &str) {
         let mut keyspace = Vec::new();
         let mut valkey = None;
-        for (name, value) in info.lines().filter_map(|line| line.trim_end().split_once(':')) {
+        for (name, value) in info
+            .lines()
+            .filter_map(|line| line.trim_end().split_once(':'))
+        {
             match name {
                 "redis_version" => self.version = Version::parse(value).or(self.version),
                 "valkey_version" => valkey = Version::parse(value),
@@ -206,7 +230,11 @@ impl ServerFacts {
                 _ => keyspace.extend(keyspace_line(name, value)),
             }
         }
-        self.family = Some(if valkey.is_some() { Family::Valkey } else { Family::Redis });
+        self.family = Some(if valkey.is_some() {
+            Family::Valkey
+        } else {
+            Family::Redis
+        });
         self.version = valkey.or(self.version);
         if info.contains("# Keyspace") {
             self.keyspace = Some(keyspace);
@@ -217,14 +245,14 @@ impl ServerFacts {
 /// `db0:keys=5,expires=1,...`
 fn keyspace_line(name: &str, value: &str) -> Option<(u32, u64)> {
     let db = name.strip_prefix("db")?.parse().ok()?;
-    let keys = value.split(',').find_map(|field| field.strip_prefix("keys="))?;
+    let keys = value
+        .split(',')
+        .find_map(|field| field.strip_prefix("keys="))?;
     Some((db, keys.parse().ok()?))
 }
 
 /// Sorts the refusals of a server out from broken connections and passing conditions.
-fn allow_refusal<T>(
-    result: Result<T, ClientError>,
-) -> Result<Result<T, ServerError>, ClientError> {
+fn allow_refusal<T>(result: Result<T, ClientError>) -> Result<Result<T, ServerError>, ClientError> {
     match result {
         Ok(value) => Ok(Ok(value)),
         Err(ClientError::Server { error, .. }) if error.action() == crate::Action::GiveUp => {
@@ -235,7 +263,9 @@ fn allow_refusal<T>(
 }
 
 fn unix_ms() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64() * 1000.0)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |d| d.as_secs_f64() * 1000.0)
 }
 
 #[cfg(test)]

@@ -150,9 +150,16 @@ impl ReadConnection {
             Token::Bulk(payload) => Some(payload),
             Token::Null => None,
             Token::BulkStart(payload_bytes) => {
-                self.large = Some(FirstReading { expiry, time_ms, asking });
+                self.large = Some(FirstReading {
+                    expiry,
+                    time_ms,
+                    asking,
+                });
                 let expire_at_ms = expiry.exact().flatten();
-                return Ok(KeyRead::Large { payload_bytes, expire_at_ms });
+                return Ok(KeyRead::Large {
+                    payload_bytes,
+                    expire_at_ms,
+                });
             }
             Token::Error(text) => {
                 refusal.get_or_insert(ServerError::new(text));
@@ -168,9 +175,10 @@ impl ReadConnection {
         let second = Expiry::new(second, time_ms, after_ms);
         Ok(match (payload, expiry.exact()) {
             (_, _) if second == Expiry::Gone => KeyRead::Gone,
-            (Some(payload), Some(expire_at_ms)) if expiry.agrees_with(second) => {
-                KeyRead::Whole { payload, expire_at_ms }
-            }
+            (Some(payload), Some(expire_at_ms)) if expiry.agrees_with(second) => KeyRead::Whole {
+                payload,
+                expire_at_ms,
+            },
             _ => KeyRead::Unsettled,
         })
     }

@@ -92,7 +92,12 @@ impl ReadConnection {
 
     /// Restricts a connection to reading.
     pub fn new(connection: Connection, expiry: ExpiryCommand) -> Self {
-        Self { connection, expiry, large: None, db: None }
+        Self {
+            connection,
+            expiry,
+            large: None,
+            db: None,
+        }
     }
 
     /// What the server said of itself.
@@ -114,7 +119,9 @@ impl ReadConnection {
         if self.db.unwrap_or(0) == db {
             return Ok(());
         }
-        self.connection.call(&[b"SELECT", db.to_string().as_bytes()]).await?;
+        self.connection
+            .call(&[b"SELECT", db.to_string().as_bytes()])
+            .await?;
         self.db = Some(db);
         Ok(())
     }
@@ -152,9 +159,17 @@ impl ReadConnection {
         }
         let reply = self.connection.call(&args).await?;
         let bad = || self.connection.unexpected("SCAN");
-        let [cursor, keys] = reply.as_list().ok_or_else(bad)? else { return Err(bad()) };
-        let cursor = cursor.as_bytes().and_then(|c| std::str::from_utf8(c).ok()?.parse().ok());
-        let keys = keys.as_list().ok_or_else(bad)?.iter().map(|key| key.as_bytes().cloned());
+        let [cursor, keys] = reply.as_list().ok_or_else(bad)? else {
+            return Err(bad());
+        };
+        let cursor = cursor
+            .as_bytes()
+            .and_then(|c| std::str::from_utf8(c).ok()?.parse().ok());
+        let keys = keys
+            .as_list()
+            .ok_or_else(bad)?
+            .iter()
+            .map(|key| key.as_bytes().cloned());
         Ok(ScanPage {
             cursor: cursor.ok_or_else(bad)?,
             keys: keys.collect::<Option<_>>().ok_or_else(bad)?,
@@ -182,7 +197,12 @@ impl ReadConnection {
                     }
                     sizes.push(0);
                 }
-                value => sizes.push(value.as_int().and_then(|n| u64::try_from(n).ok()).unwrap_or(0)),
+                value => sizes.push(
+                    value
+                        .as_int()
+                        .and_then(|n| u64::try_from(n).ok())
+                        .unwrap_or(0),
+                ),
             }
         }
         match refused {
@@ -215,8 +235,14 @@ impl ReadConnection {
     /// # Errors
     /// Any.
     pub async fn config(&mut self, option: &str) -> Result<Option<String>, ClientError> {
-        let reply = self.connection.call(&[b"CONFIG", b"GET", option.as_bytes()]).await?;
-        let value = reply.pairs().and_then(|mut pairs| pairs.next()).and_then(|(_, value)| value.as_bytes().cloned());
+        let reply = self
+            .connection
+            .call(&[b"CONFIG", b"GET", option.as_bytes()])
+            .await?;
+        let value = reply
+            .pairs()
+            .and_then(|mut pairs| pairs.next())
+            .and_then(|(_, value)| value.as_bytes().cloned());
         Ok(value.map(|value| String::from_utf8_lossy(&value).into_owned()))
     }
 
@@ -236,7 +262,9 @@ impl ReadConnection {
     /// Any.
     pub async fn role(&mut self) -> Result<String, ClientError> {
         let reply = self.connection.call(&[b"ROLE"]).await?;
-        let role = reply.as_list().and_then(|list| list.first()?.as_bytes().cloned());
+        let role = reply
+            .as_list()
+            .and_then(|list| list.first()?.as_bytes().cloned());
         let role = role.ok_or_else(|| self.connection.unexpected("ROLE"))?;
         Ok(String::from_utf8_lossy(&role).into_owned())
     }
@@ -246,7 +274,10 @@ impl ReadConnection {
     /// # Errors
     /// Any; an unknown command before 7.0.
     pub async fn functions(&mut self) -> Result<Vec<FunctionLibrary>, ClientError> {
-        let reply = self.connection.call(&[b"FUNCTION", b"LIST", b"WITHCODE"]).await?;
+        let reply = self
+            .connection
+            .call(&[b"FUNCTION", b"LIST", b"WITHCODE"])
+            .await?;
         let bad = || self.connection.unexpected("FUNCTION LIST");
         let mut libraries = Vec::new();
         for library in reply.as_list().ok_or_else(bad)? {
@@ -348,7 +379,10 @@ impl ReadConnection {
             (n, ExpiryCommand::Absolute) => Some((n, n)),
             (n, ExpiryCommand::Relative) => Some((before + n, after + n)),
         };
-        Ok(Ok(KeyLook { key_type, expire_at_ms }))
+        Ok(Ok(KeyLook {
+            key_type,
+            expire_at_ms,
+        }))
     }
 
     async fn one_look(
@@ -356,10 +390,23 @@ impl ReadConnection {
         relative: bool,
     ) -> Result<Result<KeyLook, ServerError>, ClientError> {
         let key_type = self.connection.value().await?;
-        let before = if relative { Some(self.connection.value().await?) } else { None };
+        let before = if relative {
+            Some(self.connection.value().await?)
+        } else {
+            None
+        };
         let expiry = self.connection.value().await?;
-        let after = if relative { Some(self.connection.value().await?) } else { None };
-        for value in [Some(&key_type), before.as_ref(), Some(&expiry), after.as_ref()] {
+        let after = if relative {
+            Some(self.connection.value().await?)
+        } else {
+            None
+        };
+        for value in [
+            Some(&key_type),
+            before.as_ref(),
+            Some(&expiry),
+            after.as_ref(),
+        ] {
             if let Some(Value::Error(text)) = value {
                 return Ok(Err(ServerError::new(text.clone())));
             }
@@ -372,11 +419,22 @@ impl ReadConnection {
             None => Ok(0),
         };
         let expire_at_ms = match expiry {
-            -2 => return Ok(Ok(KeyLook { key_type: "none".into(), expire_at_ms: None })),
+            -2 => {
+                return Ok(Ok(KeyLook {
+                    key_type: "none".into(),
+                    expire_at_ms: None,
+                }));
+            }
             n if n < 0 => None,
-            n => Some((base(&before)?.saturating_add(n), base(&after)?.saturating_add(n))),
+            n => Some((
+                base(&before)?.saturating_add(n),
+                base(&after)?.saturating_add(n),
+            )),
         };
-        Ok(Ok(KeyLook { key_type, expire_at_ms }))
+        Ok(Ok(KeyLook {
+            key_type,
+            expire_at_ms,
+        }))
     }
 
     /// Whether each key exists.
@@ -395,13 +453,11 @@ impl ReadConnection {
         Ok(found)
     }
 
-    async fn text(
-        &mut self,
-        args: &[&[u8]],
-        command: &'static str,
-    ) -> Result<String, ClientError> {
+    async fn text(&mut self, args: &[&[u8]], command: &'static str) -> Result<String, ClientError> {
         let reply = self.connection.call(args).await?;
-        let text = reply.as_bytes().ok_or_else(|| self.connection.unexpected(command))?;
+        let text = reply
+            .as_bytes()
+            .ok_or_else(|| self.connection.unexpected(command))?;
         Ok(String::from_utf8_lossy(text).into_owned())
     }
 }
@@ -412,6 +468,11 @@ fn is_redirection(error: &ServerError) -> bool {
 
 /// The reply to TIME as Unix microseconds.
 pub(crate) fn time_us(reply: &Value) -> Option<i64> {
-    let [seconds, micros] = reply.as_list()? else { return None };
-    seconds.as_int()?.checked_mul(1_000_000)?.checked_add(micros.as_int()?)
+    let [seconds, micros] = reply.as_list()? else {
+        return None;
+    };
+    seconds
+        .as_int()?
+        .checked_mul(1_000_000)?
+        .checked_add(micros.as_int()?)
 }

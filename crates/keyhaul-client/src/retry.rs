@@ -133,19 +133,42 @@ mod tests {
 
     #[test]
     fn every_code_has_its_action() {
-        let moved = Action::Moved { slot: Slot::new(3999).unwrap(), announced: "h:6381".into() };
+        let moved = Action::Moved {
+            slot: Slot::new(3999).unwrap(),
+            announced: "h:6381".into(),
+        };
         let rows = [
             ("MOVED 3999 h:6381", moved),
-            ("ASK 3999 ::1:6381", Action::Ask { announced: "::1:6381".into() }),
+            (
+                "ASK 3999 ::1:6381",
+                Action::Ask {
+                    announced: "::1:6381".into(),
+                },
+            ),
             ("MOVED 99999 h:6381", Action::GiveUp),
             ("MOVED", Action::GiveUp),
-            ("TRYAGAIN Multiple keys request during rehashing of slot", Action::Wait),
-            ("LOADING Redis is loading the dataset in memory", Action::Wait),
+            (
+                "TRYAGAIN Multiple keys request during rehashing of slot",
+                Action::Wait,
+            ),
+            (
+                "LOADING Redis is loading the dataset in memory",
+                Action::Wait,
+            ),
             ("CLUSTERDOWN The cluster is down", Action::Refresh),
-            ("READONLY You can't write against a read only replica.", Action::Refresh),
-            ("OOM command not allowed when used memory > 'maxmemory'.", Action::Full),
+            (
+                "READONLY You can't write against a read only replica.",
+                Action::Refresh,
+            ),
+            (
+                "OOM command not allowed when used memory > 'maxmemory'.",
+                Action::Full,
+            ),
             ("ERR max number of clients reached", Action::Wait),
-            ("ERR DUMP payload version or checksum are wrong", Action::GiveUp),
+            (
+                "ERR DUMP payload version or checksum are wrong",
+                Action::GiveUp,
+            ),
             ("NOPERM this user has no permissions", Action::GiveUp),
             ("", Action::GiveUp),
         ];
@@ -159,6 +182,9 @@ mod tests {
     fn waits_grow_to_a_bound() {
         let mut backoff = Backoff::default();
         let waits: Vec<u128> = (0..10).map(|_| backoff.next_wait().as_millis()).collect();
-        assert_eq!(waits, [50, 100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000]);
+        assert_eq!(
+            waits,
+            [50, 100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000]
+        );
     }
 }

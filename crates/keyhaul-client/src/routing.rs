@@ -45,7 +45,10 @@ impl Routing {
 
     /// The latest topology.
     pub fn topology(&self) -> Arc<Topology> {
-        self.topology.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.topology
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Standalone server or cluster; never changes during a job.
@@ -82,18 +85,31 @@ impl Routing {
     }
 
     async fn find_now(&self) -> Result<Arc<Topology>, ClientError> {
-        let known: Vec<Address> =
-            self.topology().primaries.iter().map(|node| node.address.clone()).collect();
+        let known: Vec<Address> = self
+            .topology()
+            .primaries
+            .iter()
+            .map(|node| node.address.clone())
+            .collect();
         let (topology, _) = find(&self.connector, &self.dialled, &known).await?;
         let topology = Arc::new(topology);
-        *self.topology.write().unwrap_or_else(PoisonError::into_inner) = topology.clone();
+        *self
+            .topology
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = topology.clone();
         Ok(topology)
     }
 
     /// Remembers what a MOVED reply said.
     pub fn moved(&self, slot: Slot, announced: &str) {
-        let mut guard = self.topology.write().unwrap_or_else(PoisonError::into_inner);
-        if guard.owner(slot).is_some_and(|node| node.announced == announced) {
+        let mut guard = self
+            .topology
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if guard
+            .owner(slot)
+            .is_some_and(|node| node.announced == announced)
+        {
             return;
         }
         let mut topology = Topology::clone(&guard);
@@ -112,7 +128,10 @@ impl Routing {
         if host.is_empty() {
             return None;
         }
-        Some(Address::Tcp { host: host.to_owned(), port })
+        Some(Address::Tcp {
+            host: host.to_owned(),
+            port,
+        })
     }
 
     /// The primary that serves a slot at present.
@@ -120,7 +139,10 @@ impl Routing {
     /// # Errors
     /// [`ClientError::UncoveredSlot`].
     pub fn owner(&self, slot: Slot) -> Result<Node, ClientError> {
-        self.topology().owner(slot).cloned().ok_or(ClientError::UncoveredSlot { slot })
+        self.topology()
+            .owner(slot)
+            .cloned()
+            .ok_or(ClientError::UncoveredSlot { slot })
     }
 }
 
@@ -132,14 +154,22 @@ async fn find(
 ) -> Result<(Topology, Connection), ClientError> {
     let seeds = match &connector.endpoint().seeds {
         Seeds::Servers(seeds) => seeds.clone(),
-        Seeds::Sentinels { addresses, primary_name } => {
+        Seeds::Sentinels {
+            addresses,
+            primary_name,
+        } => {
             vec![sentinel::primary_address(connector, addresses, primary_name).await?]
         }
     };
     let is_sentinel = matches!(connector.endpoint().seeds, Seeds::Sentinels { .. });
     let mut candidates = seeds.clone();
     if !is_sentinel {
-        candidates.extend(known.iter().filter(|address| !seeds.contains(address)).cloned());
+        candidates.extend(
+            known
+                .iter()
+                .filter(|address| !seeds.contains(address))
+                .cloned(),
+        );
     }
     let mut errors: Vec<ClientError> = Vec::new();
     let mut replica: Option<(Topology, Connection)> = None;
@@ -167,8 +197,15 @@ async fn find(
         (Some(found), _) => Ok(found),
         (None, 1) => Err(errors.remove(0)),
         (None, _) => {
-            let reason = errors.iter().map(|e| crate::chain(e)).collect::<Vec<_>>().join("; ");
-            Err(ClientError::NoPrimary { endpoint: connector.endpoint().to_string(), reason })
+            let reason = errors
+                .iter()
+                .map(|e| crate::chain(e))
+                .collect::<Vec<_>>()
+                .join("; ");
+            Err(ClientError::NoPrimary {
+                endpoint: connector.endpoint().to_string(),
+                reason,
+            })
         }
     }
 }
@@ -181,7 +218,11 @@ async fn ask(
     seeds: &[Address],
 ) -> Result<(Topology, Connection), ClientError> {
     let mut connection = connector.connect(address).await?;
-    let is_cluster = connection.greeting.mode.as_deref().map(|mode| mode == "cluster");
+    let is_cluster = connection
+        .greeting
+        .mode
+        .as_deref()
+        .map(|mode| mode == "cluster");
     if is_cluster == Some(false) {
         return Ok((Topology::standalone(address.clone()), connection));
     }
@@ -201,7 +242,13 @@ async fn ask(
             }
         }
     }
-    let dial = |id: &str| dialled.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+    let dial = |id: &str| {
+        dialled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(id)
+            .cloned()
+    };
     let mut topology = Topology::from_cluster_slots(&slots, address, dial)
         .ok_or_else(|| connection.unexpected("CLUSTER SLOTS"))?;
     topology.add_cluster_nodes(&nodes);

@@ -22,7 +22,10 @@ pub(crate) async fn primary_address(
         }
     }
     let endpoint = connector.endpoint().to_string();
-    Err(ClientError::NoPrimary { endpoint, reason: reasons.join("; ") })
+    Err(ClientError::NoPrimary {
+        endpoint,
+        reason: reasons.join("; "),
+    })
 }
 
 async fn ask(
@@ -31,13 +34,22 @@ async fn ask(
     primary_name: &str,
 ) -> Result<Option<Address>, ClientError> {
     let mut connection = connector.connect_sentinel(sentinel).await?;
-    let args: [&[u8]; 3] = [b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", primary_name.as_bytes()];
+    let args: [&[u8]; 3] = [
+        b"SENTINEL",
+        b"GET-MASTER-ADDR-BY-NAME",
+        primary_name.as_bytes(),
+    ];
     let reply = connection.call(&args).await?;
-    let Some([host, port]) = reply.as_list() else { return Ok(None) };
+    let Some([host, port]) = reply.as_list() else {
+        return Ok(None);
+    };
     let host = host.as_bytes().and_then(|h| std::str::from_utf8(h).ok());
     let port = port.as_int().and_then(|p| u16::try_from(p).ok());
     match (host, port) {
-        (Some(host), Some(port)) => Ok(Some(Address::Tcp { host: host.to_owned(), port })),
+        (Some(host), Some(port)) => Ok(Some(Address::Tcp {
+            host: host.to_owned(),
+            port,
+        })),
         _ => Err(connection.unexpected("SENTINEL GET-MASTER-ADDR-BY-NAME")),
     }
 }

@@ -15,7 +15,10 @@ impl Slot {
 
     /// `None` when the number is no slot.
     pub fn new(number: u64) -> Option<Self> {
-        u16::try_from(number).ok().filter(|n| usize::from(*n) < SLOT_COUNT).map(Self)
+        u16::try_from(number)
+            .ok()
+            .filter(|n| usize::from(*n) < SLOT_COUNT)
+            .map(Self)
     }
 
     /// The number of the slot, 0..=16383.
@@ -61,7 +64,9 @@ impl SlotSet {
 
     /// The slots in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = Slot> + '_ {
-        (0..SLOT_COUNT as u16).map(Slot).filter(|slot| self.contains(*slot))
+        (0..SLOT_COUNT as u16)
+            .map(Slot)
+            .filter(|slot| self.contains(*slot))
     }
 
     /// Adds all slots of another set.
@@ -80,7 +85,9 @@ impl std::fmt::Debug for SlotSet {
 
 /// What is hashed: between the first `{` and the next `}`, unless that is empty.
 fn hash_tag(key: &[u8]) -> &[u8] {
-    let Some(open) = memchr(b'{', key) else { return key };
+    let Some(open) = memchr(b'{', key) else {
+        return key;
+    };
     let after = &key[open + 1..];
     match memchr(b'}', after) {
         None | Some(0) => key,
@@ -94,7 +101,9 @@ fn memchr(byte: u8, bytes: &[u8]) -> Option<usize> {
 
 /// CRC16-CCITT (XMODEM): polynomial 0x1021, initial value 0, as the cluster specification names it.
 fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |crc: u16, byte| (crc << 8) ^ CRC16[usize::from((crc >> 8) as u8 ^ byte)])
+    bytes.iter().fold(0, |crc: u16, byte| {
+        (crc << 8) ^ CRC16[usize::from((crc >> 8) as u8 ^ byte)]
+    })
 }
 
 const CRC16: [u16; 256] = {
@@ -104,7 +113,11 @@ const CRC16: [u16; 256] = {
         let mut crc = (i as u16) << 8;
         let mut bit = 0;
         while bit < 8 {
-            crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
+            crc = if crc & 0x8000 == 0 {
+                crc << 1
+            } else {
+                (crc << 1) ^ 0x1021
+            };
             bit += 1;
         }
         table[i] = crc;
@@ -142,7 +155,10 @@ mod tests {
         for n in [0, 63, 64, 16383] {
             set.insert(Slot::new(n).unwrap());
         }
-        assert_eq!(set.iter().map(Slot::index).collect::<Vec<_>>(), [0, 63, 64, 16383]);
+        assert_eq!(
+            set.iter().map(Slot::index).collect::<Vec<_>>(),
+            [0, 63, 64, 16383]
+        );
         assert_eq!((set.len(), SlotSet::all().len()), (4, SLOT_COUNT));
         assert_eq!(Slot::new(16384), None);
     }

@@ -28,7 +28,10 @@ impl Stream {
         address: &Address,
         tls: Option<&TlsConnector>,
     ) -> Result<Self, ClientError> {
-        let failed = |source| ClientError::Connect { address: address.clone(), source };
+        let failed = |source| ClientError::Connect {
+            address: address.clone(),
+            source,
+        };
         let (host, port) = match address {
             Address::Unix(path) => {
                 return Ok(Self::Unix(UnixStream::connect(path).await.map_err(failed)?));
@@ -42,15 +45,21 @@ impl Stream {
             .with_time(Duration::from_secs(30))
             .with_interval(Duration::from_secs(15))
             .with_retries(4);
-        SockRef::from(&tcp).set_tcp_keepalive(&keepalive).map_err(failed)?;
-        let Some(tls) = tls else { return Ok(Self::Tcp(tcp)) };
-        let tls_failed =
-            |reason: String| ClientError::Tls { address: address.clone(), reason };
+        SockRef::from(&tcp)
+            .set_tcp_keepalive(&keepalive)
+            .map_err(failed)?;
+        let Some(tls) = tls else {
+            return Ok(Self::Tcp(tcp));
+        };
+        let tls_failed = |reason: String| ClientError::Tls {
+            address: address.clone(),
+            reason,
+        };
         let name = ServerName::try_from(host.to_owned()).map_err(|e| tls_failed(e.to_string()))?;
         let stream = tls.connect(name, tcp).await.map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
-                tls_failed("the server closed the connection; does it speak TLS on this port?".into())
-            }
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => tls_failed(
+                "the server closed the connection; does it speak TLS on this port?".into(),
+            ),
             _ => tls_failed(e.to_string()),
         })?;
         Ok(Self::Tls(Box::new(stream)))

@@ -20,7 +20,9 @@ impl TargetConnection {
         address: &Address,
         expiry: ExpiryCommand,
     ) -> Result<Self, ClientError> {
-        Ok(Self(ReadConnection::open(connector, address, expiry).await?))
+        Ok(Self(
+            ReadConnection::open(connector, address, expiry).await?,
+        ))
     }
 
     /// The typed reads.

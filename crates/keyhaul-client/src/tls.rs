@@ -26,22 +26,31 @@ pub(crate) fn connector(options: &TlsOptions) -> Result<TlsConnector, ClientErro
         .map_err(|e| bad_file(Path::new("-"), e))?;
     let builder = if options.insecure {
         let verifier = Arc::new(AcceptAnything { provider });
-        builder.dangerous().with_custom_certificate_verifier(verifier)
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
     } else if let Some(path) = &options.ca_file {
         builder.with_root_certificates(roots(path)?)
     } else {
-        builder.with_platform_verifier().map_err(|e| bad_file(Path::new("system roots"), e))?
+        builder
+            .with_platform_verifier()
+            .map_err(|e| bad_file(Path::new("system roots"), e))?
     };
     let config = match (&options.cert_file, &options.key_file) {
         (None, None) => builder.with_no_client_auth(),
         (Some(cert), Some(key)) => {
             let chain = certificates(cert)?;
             let key_der = PrivateKeyDer::from_pem_file(key).map_err(|e| bad_file(key, e))?;
-            builder.with_client_auth_cert(chain, key_der).map_err(|e| bad_file(cert, e))?
+            builder
+                .with_client_auth_cert(chain, key_der)
+                .map_err(|e| bad_file(cert, e))?
         }
         (Some(path), None) => return Err(bad_file(path, "the key file of the client is missing")),
         (None, Some(path)) => {
-            return Err(bad_file(path, "the certificate file of the client is missing"));
+            return Err(bad_file(
+                path,
+                "the certificate file of the client is missing",
+            ));
         }
     };
     Ok(TlsConnector::from(Arc::new(config)))
@@ -66,7 +75,10 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError
 }
 
 fn bad_file(path: &Path, reason: impl fmt::Display) -> ClientError {
-    ClientError::TlsFile { path: path.to_owned(), reason: reason.to_string() }
+    ClientError::TlsFile {
+        path: path.to_owned(),
+        reason: reason.to_string(),
+    }
 }
 
 /// The verifier of `--…-insecure`: the peer may be anybody, only the encryption remains.
@@ -108,6 +120,8 @@ impl ServerCertVerifier for AcceptAnything {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

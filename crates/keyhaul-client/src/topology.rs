@@ -55,9 +55,19 @@ impl Topology {
     /// One server that owns everything.
     pub(crate) fn standalone(address: Address) -> Self {
         let announced = announced_name(&address);
-        let node = Node { id: String::new(), address, announced, epoch: 0 };
+        let node = Node {
+            id: String::new(),
+            address,
+            announced,
+            epoch: 0,
+        };
         let owners = vec![Some(0); SLOT_COUNT];
-        Self { mode: Mode::Standalone, primaries: vec![node], owners, open_slots: Vec::new() }
+        Self {
+            mode: Mode::Standalone,
+            primaries: vec![node],
+            owners,
+            open_slots: Vec::new(),
+        }
     }
 
     /// The primary that owns a slot.
@@ -80,7 +90,10 @@ impl Topology {
     /// Slots that no primary serves.
     pub fn uncovered(&self) -> SlotSet {
         let mut set = SlotSet::empty();
-        for slot in SlotSet::all().iter().filter(|slot| self.owner(*slot).is_none()) {
+        for slot in SlotSet::all()
+            .iter()
+            .filter(|slot| self.owner(*slot).is_none())
+        {
             set.insert(slot);
         }
         set
@@ -98,7 +111,10 @@ impl Topology {
 
     /// Gives a slot to the node of that name, as a MOVED reply demands. `false`: unknown node.
     pub(crate) fn give(&mut self, slot: Slot, announced: &str) -> bool {
-        let index = self.primaries.iter().position(|node| node.announced == announced);
+        let index = self
+            .primaries
+            .iter()
+            .position(|node| node.announced == announced);
         match (index, self.owners.get_mut(slot.index())) {
             (Some(index), Some(owner)) => {
                 *owner = u16::try_from(index).ok();
@@ -119,31 +135,51 @@ impl Topology {
         let mut primaries: Vec<Node> = Vec::new();
         let mut owners = vec![None; SLOT_COUNT];
         for range in reply.as_list()? {
-            let [first, last, primary, ..] = range.as_list()? else { return None };
+            let [first, last, primary, ..] = range.as_list()? else {
+                return None;
+            };
             let (first, last) = (slot_index(first)?, slot_index(last)?);
-            let [host, port, rest @ ..] = primary.as_list()? else { return None };
+            let [host, port, rest @ ..] = primary.as_list()? else {
+                return None;
+            };
             let port = u16::try_from(port.as_int()?).ok()?;
-            let host = host.as_bytes().map(|h| String::from_utf8_lossy(h).into_owned());
+            let host = host
+                .as_bytes()
+                .map(|h| String::from_utf8_lossy(h).into_owned());
             let host = host.filter(|host| !host.is_empty() && host != "?");
             let id = rest.first().and_then(Value::as_bytes);
-            let id = id.map(|id| String::from_utf8_lossy(id).into_owned()).unwrap_or_default();
+            let id = id
+                .map(|id| String::from_utf8_lossy(id).into_owned())
+                .unwrap_or_default();
             let host = host.unwrap_or_else(|| match asked {
                 Address::Tcp { host, .. } => host.clone(),
                 Address::Unix(_) => "127.0.0.1".to_owned(),
             });
             let address = Address::Tcp { host, port };
             let announced = announced_name(&address);
-            let known = primaries.iter().position(|node| node.announced == announced);
+            let known = primaries
+                .iter()
+                .position(|node| node.announced == announced);
             let index = known.unwrap_or_else(|| {
                 let address = dial(&id).unwrap_or(address);
-                primaries.push(Node { id, address, announced, epoch: 0 });
+                primaries.push(Node {
+                    id,
+                    address,
+                    announced,
+                    epoch: 0,
+                });
                 primaries.len() - 1
             });
             for owner in owners.get_mut(first..=last)? {
                 *owner = u16::try_from(index).ok();
             }
         }
-        Some(Self { mode: Mode::Cluster, primaries, owners, open_slots: Vec::new() })
+        Some(Self {
+            mode: Mode::Cluster,
+            primaries,
+            owners,
+            open_slots: Vec::new(),
+        })
     }
 
     /// Adds what CLUSTER NODES of one node knows beyond CLUSTER SLOTS: configuration epochs, and
@@ -152,7 +188,9 @@ impl Topology {
         // id ip:port@cport flags primary ping pong epoch link slots...
         for line in text.lines() {
             let fields: Vec<&str> = line.split(' ').collect();
-            let [id, _, flags, _, _, _, epoch, _, slots @ ..] = fields.as_slice() else { continue };
+            let [id, _, flags, _, _, _, epoch, _, slots @ ..] = fields.as_slice() else {
+                continue;
+            };
             let Some(index) = self.primaries.iter().position(|node| node.id == *id) else {
                 continue;
             };
@@ -162,13 +200,20 @@ impl Topology {
             if !flags.split(',').any(|flag| flag == "myself") {
                 continue;
             }
-            for open in slots.iter().filter_map(|slot| slot.strip_prefix('[')?.strip_suffix(']')) {
+            for open in slots
+                .iter()
+                .filter_map(|slot| slot.strip_prefix('[')?.strip_suffix(']'))
+            {
                 let giving = open.split_once("->-").map(|(slot, _)| (slot, index));
                 let taking = open.split_once("-<-").and_then(|(slot, id)| {
                     Some((slot, self.primaries.iter().position(|node| node.id == id)?))
                 });
-                let Some((slot, from)) = giving.or(taking) else { continue };
-                let Some(slot) = slot.parse().ok().and_then(Slot::new) else { continue };
+                let Some((slot, from)) = giving.or(taking) else {
+                    continue;
+                };
+                let Some(slot) = slot.parse().ok().and_then(Slot::new) else {
+                    continue;
+                };
                 let open = OpenSlot { slot, from };
                 if !self.open_slots.contains(&open) {
                     self.open_slots.push(open);
@@ -181,7 +226,9 @@ impl Topology {
 /// The id of the node that answered CLUSTER NODES.
 pub(crate) fn own_id(text: &str) -> Option<&str> {
     let own = text.lines().find(|line| {
-        line.split(' ').nth(2).is_some_and(|flags| flags.split(',').any(|f| f == "myself"))
+        line.split(' ')
+            .nth(2)
+            .is_some_and(|flags| flags.split(',').any(|f| f == "myself"))
     })?;
     own.split(' ').next()
 }
@@ -223,9 +270,15 @@ mod tests {
         let asked = Address::parse("seed:7", 1).unwrap();
         let dial = |id: &str| (id == "aaa").then(|| Address::parse("nat:11", 1).unwrap());
         let mut topology = Topology::from_cluster_slots(&reply, &asked, dial).unwrap();
-        let shown: Vec<String> =
-            topology.primaries.iter().map(|n| format!("{} {}", n.address, n.announced)).collect();
-        assert_eq!(shown, ["nat:11 10.0.0.1:1", "seed:2 seed:2", "seed:3 seed:3"]);
+        let shown: Vec<String> = topology
+            .primaries
+            .iter()
+            .map(|n| format!("{} {}", n.address, n.announced))
+            .collect();
+        assert_eq!(
+            shown,
+            ["nat:11 10.0.0.1:1", "seed:2 seed:2", "seed:3 seed:3"]
+        );
         assert_eq!(topology.slots_of("aaa").len(), 101);
         assert_eq!(topology.uncovered().len(), 1);
         topology.add_cluster_nodes(
@@ -234,7 +287,11 @@ mod tests {
         );
         let epochs: Vec<u64> = topology.primaries.iter().map(|n| n.epoch).collect();
         assert_eq!(epochs, [4, 9, 0]);
-        let open: Vec<_> = topology.open_slots.iter().map(|o| (o.slot.index(), o.from)).collect();
+        let open: Vec<_> = topology
+            .open_slots
+            .iter()
+            .map(|o| (o.slot.index(), o.from))
+            .collect();
         assert_eq!(open, [(100, 1), (16002, 2)]);
         assert!(topology.give(Slot::new(5).unwrap(), "seed:3"));
         assert!(!topology.give(Slot::new(5).unwrap(), "unknown:3"));

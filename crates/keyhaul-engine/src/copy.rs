@@ -50,7 +50,10 @@ impl Job {
         options: CopyOptions,
     ) -> Result<Self, PlanError> {
         let filter = Arc::new(KeyFilter::new(&options));
-        Ok(Self { prepared: prepare::prepare(source, target, options).await?, filter })
+        Ok(Self {
+            prepared: prepare::prepare(source, target, options).await?,
+            filter,
+        })
     }
 
     /// What was found and what will be done.
@@ -82,7 +85,12 @@ impl Job {
     }
 
     async fn copy_functions(&self, ledger: &Arc<Ledger>) -> FunctionCounts {
-        let Prepared { source, target, options, .. } = &self.prepared;
+        let Prepared {
+            source,
+            target,
+            options,
+            ..
+        } = &self.prepared;
         if !options.functions {
             return FunctionCounts::default();
         }
@@ -130,7 +138,12 @@ impl Job {
     }
 
     fn open_lanes(&self, ledger: &Arc<Ledger>) -> (Outlet, JoinSet<()>) {
-        let Prepared { target, options, bulk_len_max, .. } = &self.prepared;
+        let Prepared {
+            target,
+            options,
+            bulk_len_max,
+            ..
+        } = &self.prepared;
         let rules = Arc::new(LaneRules {
             target: target.clone(),
             on_conflict: options.on_conflict,
@@ -150,11 +163,19 @@ impl Job {
             renames: options.renames.clone(),
         };
         let throttle = Throttle::new(options.rate_limit);
-        (Outlet::new(transform, lanes, options.memory_bytes, throttle), tasks)
+        (
+            Outlet::new(transform, lanes, options.memory_bytes, throttle),
+            tasks,
+        )
     }
 
     async fn verify(&self, ledger: &Arc<Ledger>) -> Result<VerifyCounts, GaveUp> {
-        let Prepared { source, target, options, .. } = &self.prepared;
+        let Prepared {
+            source,
+            target,
+            options,
+            ..
+        } = &self.prepared;
         let check = Arc::new(QuickCheck {
             source: source.clone(),
             target: target.clone(),
@@ -168,24 +189,45 @@ impl Job {
         });
         // Nothing is left out but by the filters: a key that was not moved shows as missing.
         let filter = self.filter.clone();
-        let sieve = Sieve { filter, mem_limit: None, collisions: None, ledger: ledger.clone() };
+        let sieve = Sieve {
+            filter,
+            mem_limit: None,
+            collisions: None,
+            ledger: ledger.clone(),
+        };
         compare::verify(check, self.pass(ledger, sieve)).await
     }
 
     /// A pass over all keys that the filters take.
     fn pass(&self, ledger: &Arc<Ledger>, sieve: Sieve) -> Pass {
-        let Prepared { source, options, plan, .. } = &self.prepared;
+        let Prepared {
+            source,
+            options,
+            plan,
+            ..
+        } = &self.prepared;
         let knows_type = |node: &crate::plan::NodePlan| {
             node.facts.version.is_some_and(|version| version.major >= 6)
         };
         let key_type = self.filter.server_type().map(KeyType::name);
         let key_type = key_type.filter(|_| plan.source.primaries.iter().all(knows_type));
-        let pattern = self.filter.server_pattern().map(|p| bytes::Bytes::copy_from_slice(p));
-        let scan = ScanOptions { pattern, key_type, count: options.scan_count };
+        let pattern = self
+            .filter
+            .server_pattern()
+            .map(|p| bytes::Bytes::copy_from_slice(p));
+        let scan = ScanOptions {
+            pattern,
+            key_type,
+            count: options.scan_count,
+        };
         let dbs = plan.dbs.iter().map(|db| db.source_db).collect();
         Pass {
             site: source.clone(),
-            job: ScanJob { dbs, options: scan, slots: None },
+            job: ScanJob {
+                dbs,
+                options: scan,
+                slots: None,
+            },
             sieve,
             retry_for: options.retry_for,
             ledger: ledger.clone(),
@@ -193,7 +235,13 @@ impl Job {
     }
 
     fn copy_sieve(&self, ledger: &Arc<Ledger>) -> Sieve {
-        let Prepared { source, options, plan, mem_limit, .. } = &self.prepared;
+        let Prepared {
+            source,
+            options,
+            plan,
+            mem_limit,
+            ..
+        } = &self.prepared;
         let collisions = Collisions {
             db_map: options.db_map.clone(),
             renames: options.renames.clone(),
@@ -203,7 +251,12 @@ impl Job {
         };
         let collisions = collisions.are_possible().then(|| Arc::new(collisions));
         let (filter, ledger) = (self.filter.clone(), ledger.clone());
-        Sieve { filter, mem_limit: *mem_limit, collisions, ledger }
+        Sieve {
+            filter,
+            mem_limit: *mem_limit,
+            collisions,
+            ledger,
+        }
     }
 
     fn receipt(
@@ -245,8 +298,18 @@ impl Job {
 /// The end that an error is about, by the server it names; the target where none is known.
 fn site_of<'a>(error: &ClientError, prepared: &'a Prepared) -> &'a Arc<crate::site::Site> {
     let is_source = match error.address() {
-        Some(address) => prepared.source.routing.topology().primaries.iter().any(|n| n.address == *address),
+        Some(address) => prepared
+            .source
+            .routing
+            .topology()
+            .primaries
+            .iter()
+            .any(|n| n.address == *address),
         None => false,
     };
-    if is_source { &prepared.source } else { &prepared.target }
+    if is_source {
+        &prepared.source
+    } else {
+        &prepared.target
+    }
 }

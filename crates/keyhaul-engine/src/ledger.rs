@@ -27,7 +27,13 @@ pub(crate) struct Ledger {
 impl Ledger {
     pub(crate) fn new(progress: Arc<Progress>, stop: CancellationToken) -> Self {
         let (halted, remarks) = (Mutex::new(None), Mutex::new(Vec::new()));
-        Self { progress, not_moved: NotMovedList::default(), stop, halted, remarks }
+        Self {
+            progress,
+            not_moved: NotMovedList::default(),
+            stop,
+            halted,
+            remarks,
+        }
     }
 
     /// Ends the job: nothing new is begun. The first reason counts.
@@ -42,7 +48,10 @@ impl Ledger {
 
     /// Why the job was ended by itself; `None`: it was not.
     pub(crate) fn halted(&self) -> Option<String> {
-        self.halted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.halted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Lists a key as not moved.
@@ -63,6 +72,9 @@ impl Ledger {
 
     /// All remarks.
     pub(crate) fn remarks(&self) -> Vec<String> {
-        self.remarks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.remarks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }

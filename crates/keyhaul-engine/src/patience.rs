@@ -21,7 +21,11 @@ pub(crate) struct Patience {
 
 impl Patience {
     pub(crate) fn new(limit: Duration) -> Self {
-        Self { failing_since: None, backoff: Backoff::default(), limit }
+        Self {
+            failing_since: None,
+            backoff: Backoff::default(),
+            limit,
+        }
     }
 
     /// The server did what it was asked.

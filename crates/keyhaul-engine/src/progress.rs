@@ -1,6 +1,6 @@
 //! How far a job is: counters that the engine fills and anybody may look at.
 
-use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// What a job is doing.
@@ -101,8 +101,16 @@ impl Progress {
             bytes_copied: get(&self.bytes_copied),
             keys_verified: get(&self.keys_verified),
             retries: get(&self.retries),
-            shards: self.shards.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            waiting: self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            shards: self
+                .shards
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+            waiting: self
+                .waiting
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
         }
     }
 
@@ -132,10 +140,16 @@ impl Progress {
     /// Updates one shard's line.
     pub(crate) fn shard(&self, node: &str, update: impl FnOnce(&mut ShardProgress)) {
         let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = shards.iter().position(|shard| shard.node == node).unwrap_or_else(|| {
-            shards.push(ShardProgress { node: node.to_owned(), ..ShardProgress::default() });
-            shards.len() - 1
-        });
+        let index = shards
+            .iter()
+            .position(|shard| shard.node == node)
+            .unwrap_or_else(|| {
+                shards.push(ShardProgress {
+                    node: node.to_owned(),
+                    ..ShardProgress::default()
+                });
+                shards.len() - 1
+            });
         update(&mut shards[index]);
     }
 }

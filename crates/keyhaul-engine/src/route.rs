@@ -57,12 +57,18 @@ impl Lanes {
         let mut lane_of_slot = vec![0; SLOT_COUNT];
         for slot in SlotSet::all().iter() {
             let owner = topology.owner(slot).and_then(|owner| {
-                topology.primaries.iter().position(|node| node.id == owner.id)
+                topology
+                    .primaries
+                    .iter()
+                    .position(|node| node.id == owner.id)
             });
             let lane = owner.unwrap_or(0) * threads + slot.index() % threads;
             lane_of_slot[slot.index()] = u16::try_from(lane).expect("few lanes");
         }
-        Self { inlets, lane_of_slot }
+        Self {
+            inlets,
+            lane_of_slot,
+        }
     }
 }
 
@@ -73,7 +79,9 @@ impl Outlet {
         memory_bytes: u64,
         throttle: Throttle,
     ) -> Self {
-        let budget_units = u32::try_from(memory_bytes / CHARGE_UNIT).unwrap_or(u32::MAX / 8).max(1);
+        let budget_units = u32::try_from(memory_bytes / CHARGE_UNIT)
+            .unwrap_or(u32::MAX / 8)
+            .max(1);
         Self {
             transform: Arc::new(transform),
             lanes: Arc::new(lanes),
@@ -85,7 +93,9 @@ impl Outlet {
 
     /// Whether a payload of this type goes over. The payload may be cut short.
     pub(crate) fn takes_type(&self, payload: &[u8]) -> bool {
-        let key_type = payload.first().and_then(|byte| KeyType::of_type_byte(*byte));
+        let key_type = payload
+            .first()
+            .and_then(|byte| KeyType::of_type_byte(*byte));
         self.transform.filter.takes_type(key_type)
     }
 
@@ -113,7 +123,9 @@ impl Outlet {
         if entries.is_empty() {
             return;
         }
-        self.throttle.pass(entries.iter().map(Entry::payload_bytes).sum()).await;
+        self.throttle
+            .pass(entries.iter().map(Entry::payload_bytes).sum())
+            .await;
         if let [inlet] = self.lanes.inlets.as_slice() {
             return self.put(inlet, entries).await;
         }
@@ -136,9 +148,16 @@ impl Outlet {
             Payload::Parts(_) => ENTRY_BYTES,
         };
         let units = entries.iter().map(held).sum::<u64>() / CHARGE_UNIT + 1;
-        let units = u32::try_from(units).unwrap_or(u32::MAX).min(self.budget_units);
+        let units = u32::try_from(units)
+            .unwrap_or(u32::MAX)
+            .min(self.budget_units);
         let charge = self.budget.clone().acquire_many_owned(units).await.ok();
         // A lane ends only after all outlets are dropped.
-        let _ = inlet.send(Batch { entries, _charge: charge }).await;
+        let _ = inlet
+            .send(Batch {
+                entries,
+                _charge: charge,
+            })
+            .await;
     }
 }

@@ -32,12 +32,13 @@ impl Site {
     /// Where a node is at present.
     pub(crate) fn address_of_node(&self, node_id: &str) -> Result<Address, ClientError> {
         let topology = self.routing.topology();
-        topology.node(node_id).map(|node| node.address.clone()).ok_or_else(|| {
-            ClientError::NoPrimary {
+        topology
+            .node(node_id)
+            .map(|node| node.address.clone())
+            .ok_or_else(|| ClientError::NoPrimary {
                 endpoint: self.routing.connector().endpoint().to_string(),
                 reason: format!("node {node_id} is no primary any more"),
-            }
-        })
+            })
     }
 
     /// Opens a connection that can only read.
@@ -65,8 +66,10 @@ impl Site {
             _ => {}
         }
         patience.wait(ledger, &reason).await?;
-        if matches!(error.action(), Action::Reconnect | Action::Refresh | Action::Moved { .. })
-            && let Err(e) = self.routing.refresh().await
+        if matches!(
+            error.action(),
+            Action::Reconnect | Action::Refresh | Action::Moved { .. }
+        ) && let Err(e) = self.routing.refresh().await
         {
             // The next try will fail as well and say so; patience counts on.
             tracing::info!("{}: {}", self.side, keyhaul_client::chain(&e));
@@ -86,14 +89,23 @@ pub(crate) struct SourceLink {
 
 impl SourceLink {
     pub(crate) fn new(site: Arc<Site>, node_id: String, retry_for: Duration) -> Self {
-        Self { site, node_id, connection: None, patience: Patience::new(retry_for) }
+        Self {
+            site,
+            node_id,
+            connection: None,
+            patience: Patience::new(retry_for),
+        }
     }
 
     /// The connection, opened if need be.
     pub(crate) async fn get(&mut self) -> Result<&mut ReadConnection, ClientError> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.site.open(&self.site.address_of_node(&self.node_id)?).await?,
+            None => {
+                self.site
+                    .open(&self.site.address_of_node(&self.node_id)?)
+                    .await?
+            }
         };
         Ok(self.connection.insert(connection))
     }

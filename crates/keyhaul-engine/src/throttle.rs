@@ -15,7 +15,10 @@ pub(crate) struct Throttle {
 
 impl Throttle {
     pub(crate) fn new(bytes_per_second: Option<u64>) -> Self {
-        Self { bytes_per_second: bytes_per_second.filter(|n| *n > 0), paid_until: Mutex::new(None) }
+        Self {
+            bytes_per_second: bytes_per_second.filter(|n| *n > 0),
+            paid_until: Mutex::new(None),
+        }
     }
 
     /// Waits until these bytes may go.
@@ -27,8 +30,13 @@ impl Throttle {
     }
 
     fn wait_for(&self, bytes: u64, now: Instant) -> Duration {
-        let Some(rate) = self.bytes_per_second else { return Duration::ZERO };
-        let mut paid_until = self.paid_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(rate) = self.bytes_per_second else {
+            return Duration::ZERO;
+        };
+        let mut paid_until = self
+            .paid_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let start = paid_until.unwrap_or(now).max(now);
         *paid_until = Some(start + Duration::from_secs_f64(bytes as f64 / rate as f64));
         start - now
@@ -46,7 +54,10 @@ mod tests {
         assert_eq!(throttle.wait_for(500, now), Duration::ZERO);
         assert_eq!(throttle.wait_for(2000, now), Duration::from_millis(500));
         assert_eq!(throttle.wait_for(1, now), Duration::from_millis(2500));
-        assert_eq!(throttle.wait_for(1, now + Duration::from_secs(9)), Duration::ZERO);
+        assert_eq!(
+            throttle.wait_for(1, now + Duration::from_secs(9)),
+            Duration::ZERO
+        );
         assert_eq!(Throttle::new(None).wait_for(u64::MAX, now), Duration::ZERO);
     }
 }

@@ -20,8 +20,14 @@ pub enum KeyType {
 
 impl KeyType {
     /// The types that TYPE and SCAN TYPE name; a module's type has a name of its own.
-    pub const NAMED: [Self; 6] =
-        [Self::String, Self::List, Self::Set, Self::SortedSet, Self::Hash, Self::Stream];
+    pub const NAMED: [Self; 6] = [
+        Self::String,
+        Self::List,
+        Self::Set,
+        Self::SortedSet,
+        Self::Hash,
+        Self::Stream,
+    ];
 
     /// The type that an RDB type byte stands for; `None`: a byte of a version not known here.
     ///
@@ -70,7 +76,9 @@ impl FromStr for KeyType {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let name = text.to_ascii_lowercase();
-        let found = Self::NAMED.into_iter().find(|key_type| key_type.name() == name);
+        let found = Self::NAMED
+            .into_iter()
+            .find(|key_type| key_type.name() == name);
         found.ok_or_else(|| UnknownKeyType(text.to_owned()))
     }
 }

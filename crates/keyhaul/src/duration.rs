@@ -85,8 +85,12 @@ mod tests {
 
     #[test]
     fn what_is_shown() {
-        let rows =
-            [(340, "340 ms"), (12_340, "12.3 s"), (245_000, "4 m 05 s"), (11_220_000, "3 h 07 m")];
+        let rows = [
+            (340, "340 ms"),
+            (12_340, "12.3 s"),
+            (245_000, "4 m 05 s"),
+            (11_220_000, "3 h 07 m"),
+        ];
         for (ms, text) in rows {
             assert_eq!(show(Duration::from_millis(ms)), text);
         }

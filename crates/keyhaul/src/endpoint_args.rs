@@ -118,7 +118,10 @@ pub(crate) fn resolve(
         // An empty one says: none, whatever the environment holds.
         endpoint.password = Some(password).filter(|p| !p.is_empty()).map(Secret::new);
     } else if endpoint.password.is_none() {
-        let found = from_environment.iter().flatten().find(|password| !password.is_empty());
+        let found = from_environment
+            .iter()
+            .flatten()
+            .find(|password| !password.is_empty());
         endpoint.password = found.map(|password| Secret::new(*password));
     }
     let note = apply_tls(&mut endpoint, typed)?;
@@ -126,18 +129,21 @@ pub(crate) fn resolve(
 }
 
 /// TLS options switch TLS on where the scheme did not.
-fn apply_tls(
-    endpoint: &mut Endpoint,
-    typed: &SideTyped<'_>,
-) -> Result<Option<String>, UsageError> {
+fn apply_tls(endpoint: &mut Endpoint, typed: &SideTyped<'_>) -> Result<Option<String>, UsageError> {
     let (side, tls) = (typed.side, &typed.tls);
-    let Some(option) = first_tls_option(tls) else { return Ok(None) };
+    let Some(option) = first_tls_option(tls) else {
+        return Ok(None);
+    };
     let wrong = |what: &str| Err(UsageError::new(format!("--{side}-{what}")));
     if is_unix_socket(endpoint) {
-        return wrong(&format!("{option} does not fit a Unix socket, which has no TLS"));
+        return wrong(&format!(
+            "{option} does not fit a Unix socket, which has no TLS"
+        ));
     }
     if tls.insecure && tls.ca_file.is_some() {
-        return wrong(&format!("insecure checks nothing: use it or --{side}-cacert, not both"));
+        return wrong(&format!(
+            "insecure checks nothing: use it or --{side}-cacert, not both"
+        ));
     }
     match (&tls.cert_file, &tls.key_file) {
         (Some(_), None) => return wrong(&format!("cert needs --{side}-key too")),
@@ -145,9 +151,7 @@ fn apply_tls(
         _ => {}
     }
     let was_plain = endpoint.tls.replace(tls.clone()).is_none();
-    Ok(was_plain.then(|| {
-        format!("{side}: --{side}-{option} switches TLS on, as rediss:// would")
-    }))
+    Ok(was_plain.then(|| format!("{side}: --{side}-{option} switches TLS on, as rediss:// would")))
 }
 
 fn first_tls_option(tls: &TlsOptions) -> Option<&'static str> {
@@ -157,7 +161,9 @@ fn first_tls_option(tls: &TlsOptions) -> Option<&'static str> {
         (tls.cert_file.is_some(), "cert"),
         (tls.key_file.is_some(), "key"),
     ];
-    given.into_iter().find_map(|(is_given, name)| is_given.then_some(name))
+    given
+        .into_iter()
+        .find_map(|(is_given, name)| is_given.then_some(name))
 }
 
 fn is_unix_socket(endpoint: &Endpoint) -> bool {
@@ -176,7 +182,10 @@ fn parse(uri: &str) -> Result<Endpoint, String> {
         }
         return Endpoint::parse(uri).map_err(|e| e.to_string());
     };
-    if !scheme.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '+') {
+    if !scheme
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '+')
+    {
         return Err("this is no URI: use redis://user:password@host:port".into());
     }
     let behind_login = rest.rsplit('@').next().unwrap_or_default();
@@ -187,7 +196,9 @@ fn parse(uri: &str) -> Result<Endpoint, String> {
     if let Some((_, query)) = behind_login.split_once('?') {
         let db = query.strip_prefix("db=").filter(|_| is_unix);
         if !db.is_some_and(|db| db.chars().all(|c| c.is_ascii_digit())) {
-            return Err("the only parameter that a URI takes is ?db=N, behind a socket path".into());
+            return Err(
+                "the only parameter that a URI takes is ?db=N, behind a socket path".into(),
+            );
         }
     }
     Endpoint::parse(uri).map_err(|e| e.to_string())
@@ -198,15 +209,32 @@ mod tests {
     use super::*;
 
     fn typed<'a>() -> SideTyped<'a> {
-        SideTyped { side: "source", user: None, password: None, tls: TlsOptions::default() }
+        SideTyped {
+            side: "source",
+            user: None,
+            password: None,
+            tls: TlsOptions::default(),
+        }
     }
 
     #[test]
     fn the_first_password_counts() {
         // (URI, option, KEYHAUL_SOURCE_PASS, REDISCLI_AUTH, the one that is used)
         let rows = [
-            ("redis://:uri@h", Some("option"), Some("own"), Some("cli"), Some("option")),
-            ("redis://:uri@h", None, Some("own"), Some("cli"), Some("uri")),
+            (
+                "redis://:uri@h",
+                Some("option"),
+                Some("own"),
+                Some("cli"),
+                Some("option"),
+            ),
+            (
+                "redis://:uri@h",
+                None,
+                Some("own"),
+                Some("cli"),
+                Some("uri"),
+            ),
             ("redis://h", None, Some("own"), Some("cli"), Some("own")),
             ("redis://h", None, Some(""), Some("cli"), Some("cli")),
             ("redis://u@h", None, None, Some("cli"), Some("cli")),
@@ -214,15 +242,30 @@ mod tests {
             ("h", None, None, None, None),
         ];
         for (uri, password, own, cli, expected) in rows {
-            let resolved = resolve(uri, &SideTyped { password, ..typed() }, &[own, cli]).unwrap();
+            let resolved = resolve(
+                uri,
+                &SideTyped {
+                    password,
+                    ..typed()
+                },
+                &[own, cli],
+            )
+            .unwrap();
             let got = resolved.endpoint.password;
-            assert_eq!(got, expected.map(Secret::new), "{uri} {password:?} {own:?} {cli:?}");
+            assert_eq!(
+                got,
+                expected.map(Secret::new),
+                "{uri} {password:?} {own:?} {cli:?}"
+            );
         }
     }
 
     #[test]
     fn tls_options() {
-        let insecure = || TlsOptions { insecure: true, ..TlsOptions::default() };
+        let insecure = || TlsOptions {
+            insecure: true,
+            ..TlsOptions::default()
+        };
         let with = |uri, tls| resolve(uri, &SideTyped { tls, ..typed() }, &[]);
         let plain = with("redis://h", TlsOptions::default()).unwrap();
         assert_eq!((plain.endpoint.tls, plain.note), (None, None));
@@ -231,9 +274,18 @@ mod tests {
         assert!(switched.note.unwrap().contains("switches TLS on"));
         let named = with("rediss://h", insecure()).unwrap();
         assert_eq!((named.endpoint.tls, named.note), (Some(insecure()), None));
-        let cert = || TlsOptions { cert_file: Some("c".into()), ..TlsOptions::default() };
-        let key = || TlsOptions { key_file: Some("k".into()), ..TlsOptions::default() };
-        let both = || TlsOptions { ca_file: Some("a".into()), ..insecure() };
+        let cert = || TlsOptions {
+            cert_file: Some("c".into()),
+            ..TlsOptions::default()
+        };
+        let key = || TlsOptions {
+            key_file: Some("k".into()),
+            ..TlsOptions::default()
+        };
+        let both = || TlsOptions {
+            ca_file: Some("a".into()),
+            ..insecure()
+        };
         for (uri, tls, reason) in [
             ("unix:///s", insecure(), "does not fit a Unix socket"),
             ("h", cert(), "--source-cert needs --source-key"),

@@ -1,6 +1,5 @@
 //! The one table of exit codes, and which of them an outcome or an error is.
 
-use std::fmt::Write;
 use std::io;
 
 use keyhaul_engine::receipt::{Outcome, Receipt};
@@ -25,8 +24,14 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
-    const ALL: [Self; 6] =
-        [Self::Done, Self::Different, Self::Usage, Self::Refused, Self::NotAllMoved, Self::Stopped];
+    const ALL: [Self; 6] = [
+        Self::Done,
+        Self::Different,
+        Self::Usage,
+        Self::Refused,
+        Self::NotAllMoved,
+        Self::Stopped,
+    ];
 
     pub(crate) fn code(self) -> u8 {
         match self {
@@ -45,7 +50,9 @@ impl Exit {
             Self::Done => "all of it was done, and verified unless --verify none",
             Self::Different => "the verification found differences that nothing explains",
             Self::Usage => "wrong usage; nothing was done",
-            Self::Refused => "refused before anything was written: no connection, no right, bad plan",
+            Self::Refused => {
+                "refused before anything was written: no connection, no right, bad plan"
+            }
             Self::NotAllMoved => "finished, but some keys were not moved; they are listed",
             Self::Stopped => "stopped before the end; the same command can be given again",
         }
@@ -55,8 +62,7 @@ impl Exit {
     pub(crate) fn table() -> String {
         let mut text = String::from("Exit codes:\n");
         for exit in Self::ALL {
-            // Writing to a String does not fail.
-            drop(writeln!(text, "  {}  {}", exit.code(), exit.meaning()));
+            text.push_str(&format!("  {}  {}\n", exit.code(), exit.meaning()));
         }
         text
     }
@@ -64,7 +70,10 @@ impl Exit {
     /// The exit of a job that ran. Differences that nothing explains outweigh keys that were not
     /// moved: the latter are listed, the former nobody knows of.
     pub(crate) fn of_receipt(receipt: &Receipt) -> Self {
-        let unexplained = receipt.verify.as_ref().map_or(0, |verify| verify.unexplained());
+        let unexplained = receipt
+            .verify
+            .as_ref()
+            .map_or(0, |verify| verify.unexplained());
         match receipt.outcome {
             Outcome::Stopped(_) => Self::Stopped,
             Outcome::Different => Self::Different,
@@ -98,7 +107,9 @@ impl Exit {
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
     })
 }
 
@@ -122,7 +133,10 @@ mod tests {
         let rows = [
             (UsageError::new("x").into(), Exit::Usage),
             (anyhow::Error::from(refused), Exit::Refused),
-            (anyhow::Error::from(pipe).context("cannot write"), Exit::Done),
+            (
+                anyhow::Error::from(pipe).context("cannot write"),
+                Exit::Done,
+            ),
             (anyhow::anyhow!("anything else"), Exit::Stopped),
         ];
         for (error, exit) in rows {

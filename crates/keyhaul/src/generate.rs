@@ -32,6 +32,9 @@ pub(crate) fn man(folder: Option<&Path>) -> anyhow::Result<Exit> {
 
 fn print(text: &[u8]) -> anyhow::Result<Exit> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text).and_then(|()| stdout.flush()).context("cannot write to standard output")?;
+    stdout
+        .write_all(text)
+        .and_then(|()| stdout.flush())
+        .context("cannot write to standard output")?;
     Ok(Exit::Done)
 }

@@ -109,7 +109,9 @@ fn refuse_what_is_to_come(args: &ReplicateArgs) -> Result<(), UsageError> {
         (_, _, VerifyArg::Full) => "--verify full",
         _ => return Ok(()),
     };
-    Err(UsageError::new(format!("{option} is not available in this version")))
+    Err(UsageError::new(format!(
+        "{option} is not available in this version"
+    )))
 }
 
 fn each<T, E: std::fmt::Display>(
@@ -117,14 +119,16 @@ fn each<T, E: std::fmt::Display>(
     texts: &[String],
     parse: impl Fn(&str) -> Result<T, E>,
 ) -> Result<Vec<T>, UsageError> {
-    let parse_one = |text: &String| {
-        parse(text).map_err(|e| UsageError::new(format!("{option}: {e}")))
-    };
+    let parse_one =
+        |text: &String| parse(text).map_err(|e| UsageError::new(format!("{option}: {e}")));
     texts.iter().map(parse_one).collect()
 }
 
 fn globs(texts: &[String]) -> Vec<Glob> {
-    texts.iter().map(|text| Glob::new(text.as_bytes())).collect()
+    texts
+        .iter()
+        .map(|text| Glob::new(text.as_bytes()))
+        .collect()
 }
 
 /// `--db`, else the db of the source's URI, else all (`None`).
@@ -136,9 +140,8 @@ fn dbs(typed: &[String], of_uri: Option<u32>) -> Result<Option<Vec<u32>>, UsageE
     let mut dbs = Vec::new();
     if !is_all {
         for text in typed {
-            let db = db_number(text).ok_or_else(|| {
-                UsageError::new("--db needs numbers separated by commas, or all")
-            })?;
+            let db = db_number(text)
+                .ok_or_else(|| UsageError::new("--db needs numbers separated by commas, or all"))?;
             dbs.push(db);
         }
         dbs.sort_unstable();
@@ -155,11 +158,7 @@ fn dbs(typed: &[String], of_uri: Option<u32>) -> Result<Option<Vec<u32>>, UsageE
 }
 
 /// `--db-map`, and the db of the target's URI as the place of the only db that goes over.
-fn db_map(
-    typed: &[String],
-    dbs: Option<&[u32]>,
-    of_uri: Option<u32>,
-) -> Result<DbMap, UsageError> {
+fn db_map(typed: &[String], dbs: Option<&[u32]>, of_uri: Option<u32>) -> Result<DbMap, UsageError> {
     let wrong = |message: String| Err(UsageError::new(message));
     let mut map = DbMap::default();
     for text in typed {
@@ -168,14 +167,21 @@ fn db_map(
         let Some((source_db, target_db)) = pair else {
             return wrong("--db-map needs pairs of db numbers like 3:0".into());
         };
-        if map.insert(source_db, target_db).is_some_and(|before| before != target_db) {
+        if map
+            .insert(source_db, target_db)
+            .is_some_and(|before| before != target_db)
+        {
             return wrong(format!("--db-map sends db {source_db} to two places"));
         }
         if dbs.is_some_and(|dbs| !dbs.contains(&source_db)) {
-            return wrong(format!("--db-map names db {source_db}, which is not copied"));
+            return wrong(format!(
+                "--db-map names db {source_db}, which is not copied"
+            ));
         }
     }
-    let Some(target_db) = of_uri else { return Ok(map) };
+    let Some(target_db) = of_uri else {
+        return Ok(map);
+    };
     match dbs {
         Some([source_db]) if !map.names(*source_db) => {
             map.insert(*source_db, target_db);
@@ -198,11 +204,17 @@ fn db_map(
 
 fn db_number(text: &str) -> Option<u32> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|db| is_number && *db <= i32::MAX as u32)
+    text.parse()
+        .ok()
+        .filter(|db| is_number && *db <= i32::MAX as u32)
 }
 
 fn number(option: &str, text: &str, max: u32) -> Result<u32, UsageError> {
-    let number = text.trim().parse().ok().filter(|number| (1..=max).contains(number));
+    let number = text
+        .trim()
+        .parse()
+        .ok()
+        .filter(|number| (1..=max).contains(number));
     number.ok_or_else(|| UsageError::new(format!("{option} needs a number from 1 to {max}")))
 }
 
@@ -217,10 +229,14 @@ fn optional_size(option: &str, text: Option<&str>) -> Result<Option<u64>, UsageE
 }
 
 fn memory(text: &str) -> Result<u64, UsageError> {
-    size::parse(text).filter(|bytes| *bytes >= MEMORY_BYTES_MIN).ok_or_else(|| {
-        let least = size::show(MEMORY_BYTES_MIN);
-        UsageError::new(format!("--memory needs a size of at least {least}, like 64mb"))
-    })
+    size::parse(text)
+        .filter(|bytes| *bytes >= MEMORY_BYTES_MIN)
+        .ok_or_else(|| {
+            let least = size::show(MEMORY_BYTES_MIN);
+            UsageError::new(format!(
+                "--memory needs a size of at least {least}, like 64mb"
+            ))
+        })
 }
 
 fn rate_limit(text: Option<&str>) -> Result<Option<u64>, UsageError> {
@@ -236,16 +252,23 @@ mod tests {
     use crate::args::{Args, Command};
 
     fn request(line: &str) -> Result<Request, UsageError> {
-        let words = ["keyhaul", "replicate"].into_iter().chain(line.split_whitespace());
+        let words = ["keyhaul", "replicate"]
+            .into_iter()
+            .chain(line.split_whitespace());
         let args = Args::try_parse_from(words).unwrap_or_else(|e| panic!("{line}: {e}"));
-        let Command::Replicate(args) = args.command else { panic!("{line}") };
+        let Command::Replicate(args) = args.command else {
+            panic!("{line}")
+        };
         resolve(&args, &Environment::default())
     }
 
     #[test]
     fn the_defaults_in_the_help_are_those_of_the_engine() {
         let options = request("a b").unwrap().options;
-        assert_eq!(format!("{options:?}"), format!("{:?}", CopyOptions::default()));
+        assert_eq!(
+            format!("{options:?}"),
+            format!("{:?}", CopyOptions::default())
+        );
     }
 
     #[test]
@@ -261,14 +284,23 @@ mod tests {
         let options = request.options;
         assert_eq!(options.key_patterns, [Glob::new(b"u:*"), Glob::new(b"v:*")]);
         assert_eq!(options.key_excludes, [Glob::new(b"*:t")]);
-        assert_eq!(format!("{:?}", options.key_types), "[Hash, SortedSet, List]");
+        assert_eq!(
+            format!("{:?}", options.key_types),
+            "[Hash, SortedSet, List]"
+        );
         assert_eq!(options.dbs, Some(vec![0, 3]));
         assert_eq!(options.db_map.iter().collect::<Vec<_>>(), [(0, 2), (3, 1)]);
         assert_eq!(options.renames, [PrefixRename::new(b"a:", b"b:")]);
         assert_eq!(options.mem_limit, Some(3 << 19));
         assert_eq!(options.on_conflict, OnConflict::Fail);
-        assert_eq!((options.scan_count, options.read_threads, options.threads), (10, 2, 3));
-        assert_eq!((options.memory_bytes, options.rate_limit), (8 << 20, Some(20 << 20)));
+        assert_eq!(
+            (options.scan_count, options.read_threads, options.threads),
+            (10, 2, 3)
+        );
+        assert_eq!(
+            (options.memory_bytes, options.rate_limit),
+            (8 << 20, Some(20 << 20))
+        );
         assert_eq!((options.verify, options.functions), (Verify::None, false));
         assert_eq!(options.retry_for.as_secs(), 3600);
         assert!(request.is_dry_run && request.is_verbose);
@@ -278,8 +310,9 @@ mod tests {
 
     #[test]
     fn dbs_of_uris_and_options() {
-        // (command line, source dbs, where they go that is not the same number)
-        let rows: [(&str, Option<&[u32]>, &[(u32, u32)]); 9] = [
+        // Command line, dbs of the source, entries of the map.
+        type Row = (&'static str, Option<&'static [u32]>, &'static [(u32, u32)]);
+        let rows: [Row; 9] = [
             ("a b", None, &[]),
             ("a b --db all", None, &[]),
             ("redis://a/2 b", Some(&[2]), &[]),
@@ -291,7 +324,9 @@ mod tests {
             ("a b --db-map 1:0,1:0", None, &[(1, 0)]),
         ];
         for (line, dbs, map) in rows {
-            let options = request(line).unwrap_or_else(|e| panic!("{line}: {e}")).options;
+            let options = request(line)
+                .unwrap_or_else(|e| panic!("{line}: {e}"))
+                .options;
             assert_eq!(options.dbs.as_deref(), dbs, "{line}");
             assert_eq!(options.db_map.iter().collect::<Vec<_>>(), map, "{line}");
         }

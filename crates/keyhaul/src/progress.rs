@@ -1,7 +1,6 @@
 //! What a running job shows: a bar on a terminal, `key=value` lines elsewhere. Only reads the
 //! engine's counters.
 
-use std::fmt::Write;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -120,8 +119,14 @@ impl<'a> View<'a> {
             keys_done,
             keys_expected,
             per_second: rates.per_second().filter(|_| is_moving),
-            time_left: keys_left.filter(|_| is_moving).and_then(|left| rates.time_left(left)),
-            shards: if options.with_shards { &snapshot.shards } else { &[] },
+            time_left: keys_left
+                .filter(|_| is_moving)
+                .and_then(|left| rates.time_left(left)),
+            shards: if options.with_shards {
+                &snapshot.shards
+            } else {
+                &[]
+            },
         }
     }
 
@@ -131,7 +136,7 @@ impl<'a> View<'a> {
         let mut line = format!("state={} keys={}", name(snapshot.phase), self.keys_done);
         let mut pair = |name: &str, value: Option<u64>| {
             if let Some(value) = value {
-                drop(write!(line, " {name}={value}"));
+                line.push_str(&format!(" {name}={value}"));
             }
         };
         let some = |count: u64| Some(count).filter(|count| *count > 0);
@@ -141,13 +146,16 @@ impl<'a> View<'a> {
         if snapshot.phase == Phase::Copying {
             pair("byte_rate", self.per_second.map(|(_, bytes)| bytes as u64));
         }
-        pair("eta", self.time_left.map(|left| left.as_secs_f64().ceil() as u64));
+        pair(
+            "eta",
+            self.time_left.map(|left| left.as_secs_f64().ceil() as u64),
+        );
         pair("skipped", some(snapshot.keys_skipped));
         pair("gone", some(snapshot.keys_gone));
         pair("not_moved", some(snapshot.keys_not_moved));
         pair("retries", some(snapshot.retries));
         if let Some(reason) = &snapshot.waiting {
-            drop(write!(line, " waiting={reason:?}"));
+            line.push_str(&format!(" waiting={reason:?}"));
         }
         line
     }
@@ -169,7 +177,10 @@ impl<'a> View<'a> {
             parts.push(format!("{} left", duration::show(left)));
         }
         if snapshot.keys_not_moved > 0 {
-            parts.push(format!("{} not moved", size::show_count(snapshot.keys_not_moved)));
+            parts.push(format!(
+                "{} not moved",
+                size::show_count(snapshot.keys_not_moved)
+            ));
         }
         parts.join("  ")
     }
@@ -197,8 +208,9 @@ impl PlainLines {
             let is_new = last_phase != phase;
             is_new || now.duration_since(at) >= PLAIN_LINE_INTERVAL
         });
-        // The end is told even if its phase was told already.
-        if !is_due && !(is_last && phase != Phase::Done) {
+        // A job that was stopped ends in a phase that was told before.
+        let is_early_end = is_last && phase != Phase::Done;
+        if !(is_due || is_early_end) {
             return;
         }
         self.last = Some((phase, now));
@@ -308,8 +320,11 @@ fn style(template: &str) -> ProgressStyle {
 mod tests {
     use super::*;
 
-    const OPTIONS: ShowOptions =
-        ShowOptions { style: Style::Plain, with_shards: false, is_filtered: false };
+    const OPTIONS: ShowOptions = ShowOptions {
+        style: Style::Plain,
+        with_shards: false,
+        is_filtered: false,
+    };
 
     fn snapshot() -> Snapshot {
         Snapshot {
@@ -325,12 +340,21 @@ mod tests {
         let start = Instant::now();
         let mut rates = Rates::default();
         rates.add(start, 0, 0);
-        View::new(snapshot, &mut rates, start + Duration::from_secs(2), options).plain()
+        View::new(
+            snapshot,
+            &mut rates,
+            start + Duration::from_secs(2),
+            options,
+        )
+        .plain()
     }
 
     #[test]
     fn plain_lines() {
-        let filtered = ShowOptions { is_filtered: true, ..OPTIONS };
+        let filtered = ShowOptions {
+            is_filtered: true,
+            ..OPTIONS
+        };
         let full = Snapshot {
             keys_skipped: 1,
             keys_gone: 2,
@@ -339,8 +363,11 @@ mod tests {
             waiting: Some("target a:1 is full".into()),
             ..snapshot()
         };
-        let verifying =
-            Snapshot { phase: Phase::Verifying, keys_verified: 500, ..snapshot() };
+        let verifying = Snapshot {
+            phase: Phase::Verifying,
+            keys_verified: 500,
+            ..snapshot()
+        };
         let rows = [
             (
                 plain(&snapshot(), OPTIONS),
@@ -359,7 +386,10 @@ mod tests {
                 plain(&verifying, OPTIONS),
                 "state=verifying keys=500 keys_expected=1000 bytes=4096 rate=250 eta=2",
             ),
-            (plain(&Snapshot::default(), OPTIONS), "state=starting keys=0 bytes=0"),
+            (
+                plain(&Snapshot::default(), OPTIONS),
+                "state=starting keys=0 bytes=0",
+            ),
         ];
         for (got, expected) in rows {
             assert_eq!(got, expected);
@@ -368,7 +398,10 @@ mod tests {
 
     #[test]
     fn more_keys_than_expected_are_no_error() {
-        let grown = Snapshot { keys_copied: 5000, ..snapshot() };
+        let grown = Snapshot {
+            keys_copied: 5000,
+            ..snapshot()
+        };
         assert!(plain(&grown, OPTIONS).contains("keys=5000 keys_expected=5000"));
     }
 }

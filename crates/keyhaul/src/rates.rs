@@ -31,7 +31,11 @@ impl Rates {
         }
         self.samples.push_back(Sample { at, keys, bytes });
         // One sample as old as the window stays, to measure from.
-        while self.samples.get(1).is_some_and(|second| at.duration_since(second.at) >= WINDOW) {
+        while self
+            .samples
+            .get(1)
+            .is_some_and(|second| at.duration_since(second.at) >= WINDOW)
+        {
             self.samples.pop_front();
         }
     }
@@ -72,7 +76,10 @@ mod tests {
         for second in 3..=12 {
             rates.add(at(second * 1000), 200, 4000);
         }
-        assert_eq!((rates.per_second(), rates.time_left(500)), (Some((0.0, 0.0)), None));
+        assert_eq!(
+            (rates.per_second(), rates.time_left(500)),
+            (Some((0.0, 0.0)), None)
+        );
         for n in 0..100_000 {
             rates.add(at(20_000 + n * 10), 200, 4000);
         }

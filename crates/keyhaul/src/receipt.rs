@@ -36,7 +36,10 @@ pub(crate) fn write(
     }
     if receipt.keys_gone > 0 {
         let keys = count(receipt.keys_gone, "key");
-        row("gone", format!("{keys} expired or deleted on the source during the run"))?;
+        row(
+            "gone",
+            format!("{keys} expired or deleted on the source during the run"),
+        )?;
     }
     if receipt.functions_copied > 0 {
         row("functions", libraries(receipt.functions_copied))?;
@@ -65,7 +68,9 @@ fn headline(receipt: &Receipt, exit: Exit) -> String {
     let not_moved = receipt.not_moved.count;
     let mut text = match &receipt.outcome {
         Outcome::Stopped(reason) => format!("stopped before the end: {reason}"),
-        Outcome::Done if receipt.verify.is_some() => "done: all keys were copied and verified".into(),
+        Outcome::Done if receipt.verify.is_some() => {
+            "done: all keys were copied and verified".into()
+        }
         Outcome::Done => "done: all keys were copied, not verified".into(),
         Outcome::Different | Outcome::NotAllMoved => {
             let mut parts = Vec::new();
@@ -96,7 +101,11 @@ fn copied(receipt: &Receipt) -> String {
         let seconds = receipt.copy_time.as_secs_f64();
         let keys = (receipt.keys_copied as f64 / seconds) as u64;
         let bytes = (receipt.bytes_copied as f64 / seconds) as u64;
-        text.push_str(&format!(" ({} keys/s, {}/s)", size::show_count(keys), size::show(bytes)));
+        text.push_str(&format!(
+            " ({} keys/s, {}/s)",
+            size::show_count(keys),
+            size::show(bytes)
+        ));
     }
     text
 }
@@ -109,7 +118,9 @@ fn not_moved(receipt: &Receipt) -> String {
 }
 
 fn verified(receipt: &Receipt) -> String {
-    let Some(verify) = &receipt.verify else { return "no".into() };
+    let Some(verify) = &receipt.verify else {
+        return "no".into();
+    };
     let mut parts = vec![format!(
         "{} of {} the same in existence, type and expiry, in {}",
         size::show_count(verify.same),
@@ -136,13 +147,19 @@ fn write_lists(out: &mut impl Write, receipt: &Receipt) -> io::Result<()> {
         let shown = not_moved.first.len() as u64;
         match not_moved.count.saturating_sub(shown) {
             0 => writeln!(out, "\nnot moved:")?,
-            _ => writeln!(out, "\nnot moved, the first {shown} (all of them with --report FILE):")?,
+            _ => writeln!(
+                out,
+                "\nnot moved, the first {shown} (all of them with --report FILE):"
+            )?,
         }
         for key in &not_moved.first {
             writeln!(out, "  db {} \"{}\": {}", key.db, key.key, key.reason)?;
         }
     }
-    let examples = receipt.verify.as_ref().map_or(&[][..], |verify| &verify.examples);
+    let examples = receipt
+        .verify
+        .as_ref()
+        .map_or(&[][..], |verify| &verify.examples);
     if !examples.is_empty() {
         writeln!(out, "\ndifferences, the first ones:")?;
     }
@@ -186,14 +203,21 @@ mod tests {
             functions_copied: 1,
             copy_time: Duration::from_secs(2),
             verify_time: Duration::from_millis(120),
-            verify: Some(VerifyCounts { checked: 1002, same: 1002, ..VerifyCounts::default() }),
+            verify: Some(VerifyCounts {
+                checked: 1002,
+                same: 1002,
+                ..VerifyCounts::default()
+            }),
             not_moved: not_moved.finish(),
             remarks: vec!["a:1 was scanned again".into()],
         }
     }
 
     fn text(receipt: &Receipt) -> String {
-        let ends = Ends { source: "redis://a:1".into(), target: "redis://b:1".into() };
+        let ends = Ends {
+            source: "redis://a:1".into(),
+            target: "redis://b:1".into(),
+        };
         let mut out = Vec::new();
         let exit = Exit::of_receipt(receipt);
         write(&mut out, &ends, receipt, exit, Some(Path::new("r.json"))).unwrap();
@@ -217,7 +241,10 @@ done: all keys were copied and verified
 remarks:
   a:1 was scanned again
 ";
-        assert_eq!(text(&receipt(Outcome::Done, &NotMovedList::default())), expected);
+        assert_eq!(
+            text(&receipt(Outcome::Done, &NotMovedList::default())),
+            expected
+        );
     }
 
     #[test]
@@ -229,17 +256,33 @@ remarks:
         };
         let not_moved = receipt(Outcome::NotAllMoved, &list());
         let shown = text(&not_moved);
-        assert!(shown.starts_with("finished: 1 key not moved (exit code 4)\n"), "{shown}");
-        assert!(shown.contains("not moved:\n  db 0 \"big\": larger than --mem-limit\n"), "{shown}");
+        assert!(
+            shown.starts_with("finished: 1 key not moved (exit code 4)\n"),
+            "{shown}"
+        );
+        assert!(
+            shown.contains("not moved:\n  db 0 \"big\": larger than --mem-limit\n"),
+            "{shown}"
+        );
         let mut both = receipt(Outcome::NotAllMoved, &list());
-        let verify = VerifyCounts { missing: 3, listed_as_not_moved: 1, ..VerifyCounts::default() };
+        let verify = VerifyCounts {
+            missing: 3,
+            listed_as_not_moved: 1,
+            ..VerifyCounts::default()
+        };
         both.verify = Some(verify);
         let shown = text(&both);
         let headline = "finished: 2 differences found, 1 key not moved (exit code 1)\n";
         assert!(shown.starts_with(headline), "{shown}");
-        let stopped = receipt(Outcome::Stopped("asked to".into()), &NotMovedList::default());
+        let stopped = receipt(
+            Outcome::Stopped("asked to".into()),
+            &NotMovedList::default(),
+        );
         let shown = text(&stopped);
-        assert!(shown.starts_with("stopped before the end: asked to (exit code 5)\n"), "{shown}");
+        assert!(
+            shown.starts_with("stopped before the end: asked to (exit code 5)\n"),
+            "{shown}"
+        );
         assert!(shown.contains("give the same command again"), "{shown}");
     }
 }

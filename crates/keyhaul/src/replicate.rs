@@ -3,11 +3,11 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use keyhaul_engine::Job;
 use keyhaul_engine::options::CopyOptions;
 use keyhaul_engine::plan::{Plan, PlanError};
 use keyhaul_engine::progress::Progress;
 use keyhaul_engine::receipt::Receipt;
-use keyhaul_engine::Job;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Exit;
@@ -30,11 +30,21 @@ pub(crate) async fn replicate(
     for note in &request.notes {
         screen.line(note);
     }
-    let report = request.report.as_deref().map(ReportFile::check).transpose()?;
-    let ends = Ends { source: request.source.to_string(), target: request.target.to_string() };
+    let report = request
+        .report
+        .as_deref()
+        .map(ReportFile::check)
+        .transpose()?;
+    let ends = Ends {
+        source: request.source.to_string(),
+        target: request.target.to_string(),
+    };
 
-    let preparing =
-        Job::prepare(request.source.clone(), request.target.clone(), request.options.clone());
+    let preparing = Job::prepare(
+        request.source.clone(),
+        request.target.clone(),
+        request.options.clone(),
+    );
     let job = tokio::select! {
         prepared = preparing => match prepared {
             Ok(job) => job,
@@ -106,8 +116,8 @@ fn sum_up(
         }
     }
     let mut text = Vec::new();
-    let summary = receipt::write(&mut text, ends, &receipt, exit, written)
-        .and_then(|()| write_stdout(&text));
+    let summary =
+        receipt::write(&mut text, ends, &receipt, exit, written).and_then(|()| write_stdout(&text));
     match summary {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
             screen.line(&format!("error: cannot write to standard output: {e}"));
@@ -124,13 +134,21 @@ fn refused(
     screen: &Screen,
 ) -> PlanError {
     let text = keyhaul_client::chain(&error);
-    write_small_report(report, &Report::of_refusal(ends, Exit::Refused, text), screen);
+    write_small_report(
+        report,
+        &Report::of_refusal(ends, Exit::Refused, text),
+        screen,
+    );
     error
 }
 
 fn stopped_early(ends: &Ends, report: Option<&ReportFile>, screen: &Screen) -> Exit {
     let text = "stopped before anything was written";
-    write_small_report(report, &Report::of_refusal(ends, Exit::Stopped, text.into()), screen);
+    write_small_report(
+        report,
+        &Report::of_refusal(ends, Exit::Stopped, text.into()),
+        screen,
+    );
     screen.line(text);
     Exit::Stopped
 }
@@ -145,7 +163,10 @@ fn write_small_report(file: Option<&ReportFile>, report: &Report<'_>, screen: &S
 }
 
 fn lost_report(file: &ReportFile, error: &io::Error) -> String {
-    format!("error: cannot write the report {}: {error}", file.path().display())
+    format!(
+        "error: cannot write the report {}: {error}",
+        file.path().display()
+    )
 }
 
 /// `--dry-run`: the plan is the result.

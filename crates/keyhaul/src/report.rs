@@ -30,7 +30,10 @@ impl ReportFile {
     /// Makes sure that a report can be written there, and leaves the place as it is.
     pub(crate) fn check(path: &Path) -> Result<Self, UsageError> {
         let wrong = |reason: String| {
-            UsageError::new(format!("--report: cannot write to {}: {reason}", path.display()))
+            UsageError::new(format!(
+                "--report: cannot write to {}: {reason}",
+                path.display()
+            ))
         };
         // What a link points to is replaced, not the link.
         let path = match fs::metadata(path) {
@@ -157,7 +160,10 @@ impl<'a> Report<'a> {
             Outcome::Stopped(reason) => Some(reason.clone()),
             Outcome::Done | Outcome::Different | Outcome::NotAllMoved => None,
         };
-        let (copy, verify) = (receipt.copy_time.as_secs_f64(), receipt.verify_time.as_secs_f64());
+        let (copy, verify) = (
+            receipt.copy_time.as_secs_f64(),
+            receipt.verify_time.as_secs_f64(),
+        );
         Self {
             error,
             warnings,
@@ -170,7 +176,11 @@ impl<'a> Report<'a> {
                 retries: receipt.retries,
             },
             bytes: receipt.bytes_copied,
-            seconds: Seconds { total: copy + verify, copy, verify },
+            seconds: Seconds {
+                total: copy + verify,
+                copy,
+                verify,
+            },
             verify: receipt.verify.as_ref().map(Verify::of),
             functions: receipt.functions_copied,
             remarks: &receipt.remarks,
@@ -181,12 +191,18 @@ impl<'a> Report<'a> {
 
     /// Of a job that never began: refused, or stopped while both ends were probed.
     pub(crate) fn of_refusal(ends: &'a Ends, exit: Exit, error: String) -> Self {
-        Self { error: Some(error), ..Self::empty(ends, exit, outcome_name(exit)) }
+        Self {
+            error: Some(error),
+            ..Self::empty(ends, exit, outcome_name(exit))
+        }
     }
 
     /// Of a plan that was only to be shown.
     pub(crate) fn of_plan(ends: &'a Ends, warnings: &'a [String]) -> Self {
-        Self { warnings, ..Self::empty(ends, Exit::Done, "planned") }
+        Self {
+            warnings,
+            ..Self::empty(ends, Exit::Done, "planned")
+        }
     }
 
     fn empty(ends: &'a Ends, exit: Exit, outcome: &'static str) -> Self {
@@ -240,8 +256,14 @@ impl Serialize for NotMovedSeq<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut list = serializer.serialize_seq(None)?;
         if let Some(not_moved) = &self.0 {
-            let each = |key| list.serialize_element(&key).map_err(io::Error::other);
-            not_moved.borrow_mut().for_each(each).map_err(S::Error::custom)?;
+            let each = |key| {
+                list.serialize_element(&key)
+                    .map_err(|e| io::Error::other(e.to_string()))
+            };
+            not_moved
+                .borrow_mut()
+                .for_each(each)
+                .map_err(S::Error::custom)?;
         }
         list.end()
     }
@@ -257,7 +279,10 @@ mod tests {
     use super::*;
 
     fn ends() -> Ends {
-        Ends { source: "redis://a:1".into(), target: "redis://b:1".into() }
+        Ends {
+            source: "redis://a:1".into(),
+            target: "redis://b:1".into(),
+        }
     }
 
     fn receipt(not_moved_count: u32) -> Receipt {
@@ -294,7 +319,13 @@ mod tests {
         let file = ReportFile::check(&path).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "older");
         let (ends, warnings, mut receipt) = (ends(), ["w".to_owned()], receipt(1000));
-        file.write(&Report::of_receipt(&ends, &warnings, &mut receipt, Exit::NotAllMoved)).unwrap();
+        file.write(&Report::of_receipt(
+            &ends,
+            &warnings,
+            &mut receipt,
+            Exit::NotAllMoved,
+        ))
+        .unwrap();
         let json = read(&path);
         for (field, expected) in [
             ("outcome", serde_json::json!("not_all_moved")),
@@ -302,7 +333,10 @@ mod tests {
             ("error", serde_json::Value::Null),
             ("source", "redis://a:1".into()),
             ("bytes", 99.into()),
-            ("seconds", serde_json::json!({"total": 2.0, "copy": 1.5, "verify": 0.5})),
+            (
+                "seconds",
+                serde_json::json!({"total": 2.0, "copy": 1.5, "verify": 0.5}),
+            ),
             ("remarks", serde_json::json!(["r"])),
             ("warnings", serde_json::json!(["w"])),
             ("functions", 1.into()),
@@ -322,9 +356,13 @@ mod tests {
         let path = folder.path().join("r.json");
         let file = ReportFile::check(&path).unwrap();
         assert!(!path.exists());
-        file.write(&Report::of_refusal(&ends(), Exit::Refused, "no".into())).unwrap();
+        file.write(&Report::of_refusal(&ends(), Exit::Refused, "no".into()))
+            .unwrap();
         let json = read(&path);
-        assert_eq!((&json["outcome"], &json["error"]), (&"refused".into(), &"no".into()));
+        assert_eq!(
+            (&json["outcome"], &json["error"]),
+            (&"refused".into(), &"no".into())
+        );
         assert_eq!(json["not_moved"], serde_json::json!([]));
     }
 

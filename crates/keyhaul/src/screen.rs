@@ -16,7 +16,9 @@ pub(crate) struct Screen {
 
 impl Screen {
     pub(crate) fn new() -> Self {
-        Self { bars: MultiProgress::new() }
+        Self {
+            bars: MultiProgress::new(),
+        }
     }
 
     /// Writes lines above the bars.
@@ -34,7 +36,11 @@ impl Screen {
         let lines = tracing_subscriber::fmt::layer().with_writer(self.clone());
         let ours = Targets::new().with_target("keyhaul", Level::INFO);
         // Fails only when it was done before.
-        drop(tracing_subscriber::registry().with(lines.with_filter(ours)).try_init());
+        drop(
+            tracing_subscriber::registry()
+                .with(lines.with_filter(ours))
+                .try_init(),
+        );
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<()> {

@@ -16,7 +16,11 @@ pub(crate) fn write(out: &mut impl Write, plan: &Plan) -> io::Result<()> {
     write_side(out, "target", &plan.target)?;
     write_dbs(out, plan)?;
     if let Some((difference_ms, uncertainty_ms)) = plan.clock_difference_ms {
-        let side = if difference_ms < 0.0 { "behind" } else { "ahead of" };
+        let side = if difference_ms < 0.0 {
+            "behind"
+        } else {
+            "ahead of"
+        };
         let difference_ms = difference_ms.abs();
         writeln!(
             out,
@@ -90,7 +94,15 @@ fn write_dbs(out: &mut impl Write, plan: &Plan) -> io::Result<()> {
     if plan.dbs.is_empty() {
         return writeln!(out, "dbs      none holds a key");
     }
-    for (index, DbPlan { source_db, target_db, keys: count }) in plan.dbs.iter().enumerate() {
+    for (
+        index,
+        DbPlan {
+            source_db,
+            target_db,
+            keys: count,
+        },
+    ) in plan.dbs.iter().enumerate()
+    {
         let title = if index == 0 { "dbs" } else { "" };
         writeln!(out, "{title:8} {source_db} -> {target_db}{}", keys(*count))?;
     }
@@ -110,7 +122,11 @@ fn write_degraded(out: &mut impl Write, name: &str, nodes: &[NodePlan]) -> io::R
         }
     }
     for (text, address, count) in lacks {
-        let more = if count > 1 { format!(" and {} more", count - 1) } else { String::new() };
+        let more = if count > 1 {
+            format!(" and {} more", count - 1)
+        } else {
+            String::new()
+        };
         writeln!(out, "lacking  {name} {address}{more}: {text}")?;
     }
     Ok(())
@@ -125,7 +141,11 @@ mod tests {
     fn facts() -> ServerFacts {
         ServerFacts {
             family: Some(Family::Redis),
-            version: Some(Version { major: 7, minor: 0, patch: 15 }),
+            version: Some(Version {
+                major: 7,
+                minor: 0,
+                patch: 15,
+            }),
             role: Some(Role::Primary),
             used_memory: Some(3 << 20),
             max_memory: Some(1 << 30),
@@ -135,13 +155,24 @@ mod tests {
     }
 
     fn side(endpoint: &str, mode: Mode, nodes: Vec<NodePlan>, keys: Option<u64>) -> SidePlan {
-        SidePlan { endpoint: endpoint.into(), mode, primaries: nodes, keys }
+        SidePlan {
+            endpoint: endpoint.into(),
+            mode,
+            primaries: nodes,
+            keys,
+        }
     }
 
     #[test]
     fn all_that_a_plan_holds() {
-        let node = |address: &str, facts| NodePlan { address: address.into(), facts };
-        let mut poor = ServerFacts { family: Some(Family::Valkey), ..ServerFacts::default() };
+        let node = |address: &str, facts| NodePlan {
+            address: address.into(),
+            facts,
+        };
+        let mut poor = ServerFacts {
+            family: Some(Family::Valkey),
+            ..ServerFacts::default()
+        };
         poor.degraded = vec![Degraded {
             command: "CONFIG",
             answer: "NOPERM".into(),
@@ -149,11 +180,24 @@ mod tests {
         }];
         let targets = vec![node("b:1", poor.clone()), node("b:2", poor)];
         let plan = Plan {
-            source: side("redis://a:1", Mode::Standalone, vec![node("a:1", facts())], Some(1234)),
+            source: side(
+                "redis://a:1",
+                Mode::Standalone,
+                vec![node("a:1", facts())],
+                Some(1234),
+            ),
             target: side("redis://b:1", Mode::Cluster, targets, None),
             dbs: vec![
-                DbPlan { source_db: 0, target_db: 0, keys: Some(1233) },
-                DbPlan { source_db: 3, target_db: 0, keys: Some(1) },
+                DbPlan {
+                    source_db: 0,
+                    target_db: 0,
+                    keys: Some(1233),
+                },
+                DbPlan {
+                    source_db: 3,
+                    target_db: 0,
+                    keys: Some(1),
+                },
             ],
             clock_difference_ms: Some((-1.25, 0.1)),
             steps: vec!["copy".into(), "verify".into()],

@@ -22,7 +22,9 @@ const UNITS: [(&str, u32); 14] = [
 /// A part of a byte is left out: `1.0001kb` is 1024.
 pub(crate) fn parse(text: &str) -> Option<u64> {
     let text = text.trim();
-    let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let unit_at = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
     let unit = unit.trim_start().to_ascii_lowercase();
     let (_, shift) = UNITS.into_iter().find(|(name, _)| *name == unit)?;
@@ -126,7 +128,12 @@ mod tests {
         for (bytes, text) in rows {
             assert_eq!(show(bytes), text, "{bytes}");
         }
-        for (count, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+        for (count, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
             assert_eq!(show_count(count), text);
         }
     }

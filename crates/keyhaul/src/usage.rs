@@ -31,7 +31,9 @@ pub(crate) fn from_clap(error: &clap::Error) -> UsageError {
     let option = || context(error, ContextKind::InvalidArg).unwrap_or_else(|| "an option".into());
     let message = match error.kind() {
         ErrorKind::UnknownArgument => unknown_argument(error),
-        ErrorKind::InvalidSubcommand | ErrorKind::MissingSubcommand => {
+        ErrorKind::InvalidSubcommand
+        | ErrorKind::MissingSubcommand
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             "the command is missing or unknown: use keyhaul replicate SOURCE TARGET".into()
         }
         ErrorKind::MissingRequiredArgument => format!("{} is missing", option()),

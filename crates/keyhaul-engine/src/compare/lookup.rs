@@ -21,7 +21,11 @@ pub(crate) struct Lookup {
 
 impl Lookup {
     pub(crate) fn new(site: Arc<Site>, retry_for: Duration) -> Self {
-        Self { site, connections: HashMap::new(), patience: Patience::new(retry_for) }
+        Self {
+            site,
+            connections: HashMap::new(),
+            patience: Patience::new(retry_for),
+        }
     }
 
     /// One result for each key, in order. A refusal that is none of moving or waiting is a result.
@@ -36,8 +40,9 @@ impl Lookup {
     ) -> Result<Vec<Result<KeyLook, ServerError>>, GaveUp> {
         let mut results = vec![None; keys.len()];
         loop {
-            let open: Vec<usize> =
-                (0..keys.len()).filter(|index| results[*index].is_none()).collect();
+            let open: Vec<usize> = (0..keys.len())
+                .filter(|index| results[*index].is_none())
+                .collect();
             if open.is_empty() {
                 self.patience.success(ledger);
                 return Ok(results.into_iter().flatten().collect());
@@ -115,6 +120,9 @@ impl Lookup {
             let connection = self.site.open(address).await?;
             self.connections.insert(address.clone(), connection);
         }
-        Ok(self.connections.get_mut(address).expect("it was just put there"))
+        Ok(self
+            .connections
+            .get_mut(address)
+            .expect("it was just put there"))
     }
 }

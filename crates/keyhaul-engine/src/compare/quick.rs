@@ -80,7 +80,8 @@ pub(crate) async fn verify(check: Arc<QuickCheck>, pass: Pass) -> Result<VerifyC
     })
     .await?;
     check.recheck().await?;
-    let results = std::mem::take(&mut *check.results.lock().unwrap_or_else(PoisonError::into_inner));
+    let results =
+        std::mem::take(&mut *check.results.lock().unwrap_or_else(PoisonError::into_inner));
     Ok(results.counts)
 }
 
@@ -88,7 +89,9 @@ async fn work(check: Arc<QuickCheck>, queue: KeyQueue) -> Result<ScanEnd, GaveUp
     let mut looker = Looker::new(check.clone());
     loop {
         let batch = queue.lock().await.recv().await;
-        let Some(batch) = batch else { return Ok(ScanEnd::Complete) };
+        let Some(batch) = batch else {
+            return Ok(ScanEnd::Complete);
+        };
         let findings = looker.look(batch.db, &batch.keys).await?;
         let mut later = Vec::new();
         for (key, finding) in batch.keys.iter().zip(findings) {
@@ -103,7 +106,10 @@ async fn work(check: Arc<QuickCheck>, queue: KeyQueue) -> Result<ScanEnd, GaveUp
         for (key, finding) in overflow.iter().zip(findings) {
             check.count(batch.db, key, finding);
         }
-        Progress::add(&check.ledger.progress.keys_verified, batch.keys.len() as u64);
+        Progress::add(
+            &check.ledger.progress.keys_verified,
+            batch.keys.len() as u64,
+        );
     }
 }
 
@@ -118,7 +124,11 @@ impl Looker {
     fn new(check: Arc<QuickCheck>) -> Self {
         let source = Lookup::new(check.source.clone(), check.retry_for);
         let target = Lookup::new(check.target.clone(), check.retry_for);
-        Self { check, source, target }
+        Self {
+            check,
+            source,
+            target,
+        }
     }
 
     async fn look(&mut self, db: u32, keys: &[Bytes]) -> Result<Vec<Finding>, GaveUp> {
@@ -133,7 +143,11 @@ impl Looker {
             self.source.look(db, keys, &check.ledger),
             self.target.look(target_db, &target_keys, &check.ledger),
         );
-        Ok(source?.into_iter().zip(target?).map(|(s, t)| check.judge(s, t)).collect())
+        Ok(source?
+            .into_iter()
+            .zip(target?)
+            .map(|(s, t)| check.judge(s, t))
+            .collect())
     }
 }
 
@@ -173,9 +187,12 @@ impl QuickCheck {
         if agree {
             return Finding::Same;
         }
-        let show = |at: Option<(i64, i64)>| at.map_or("never".to_owned(), |(low, _)| low.to_string());
+        let show =
+            |at: Option<(i64, i64)>| at.map_or("never".to_owned(), |(low, _)| low.to_string());
         let (s, t) = (show(source.expire_at_ms), show(target.expire_at_ms));
-        Finding::Expiry(format!("expires at {s} on the source, {t} on the target (Unix ms)"))
+        Finding::Expiry(format!(
+            "expires at {s} on the source, {t} on the target (Unix ms)"
+        ))
     }
 
     /// Whether another look could change nothing.
@@ -191,7 +208,9 @@ impl QuickCheck {
         let mut keys = keys;
         let overflow = keys.split_off(keys.len().min(room));
         // Copied: the slices would keep whole network buffers alive.
-        results.suspects.extend(keys.iter().map(|key| (db, Bytes::copy_from_slice(key))));
+        results
+            .suspects
+            .extend(keys.iter().map(|key| (db, Bytes::copy_from_slice(key))));
         overflow
     }
 
@@ -210,7 +229,9 @@ impl QuickCheck {
             let is_last = round + 1 == RECHECK_WAITS_MS.len();
             for group in suspects.chunk_by(|one, other| one.0 == other.0) {
                 for part in group.chunks(RECHECK_KEYS) {
-                    let Some((db, _)) = part.first() else { continue };
+                    let Some((db, _)) = part.first() else {
+                        continue;
+                    };
                     let keys: Vec<Bytes> = part.iter().map(|(_, key)| key.clone()).collect();
                     let findings = looker.look(*db, &keys).await?;
                     for (key, finding) in keys.into_iter().zip(findings) {
@@ -258,7 +279,9 @@ impl QuickCheck {
             counts.listed_as_not_moved += 1;
         }
         if counts.examples.len() < EXAMPLES_MAX {
-            counts.examples.push(format!("db {db} \"{}\": {what}", key_text(key)));
+            counts
+                .examples
+                .push(format!("db {db} \"{}\": {what}", key_text(key)));
         }
     }
 }

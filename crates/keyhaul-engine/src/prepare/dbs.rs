@@ -29,12 +29,20 @@ pub(crate) async fn choose(
     };
     let with_keys = dbs_with_keys(source).await?;
     let mut dbs: Vec<(u32, Option<u64>)> = match chosen {
-        None => with_keys.iter().map(|(db, keys)| (*db, Some(*keys))).collect(),
+        None => with_keys
+            .iter()
+            .map(|(db, keys)| (*db, Some(*keys)))
+            .collect(),
         Some(chosen) => {
             for db in &chosen {
                 select(source, *db).await?;
             }
-            let keys = |db| with_keys.iter().find(|(d, _)| *d == db).map_or(0, |(_, keys)| *keys);
+            let keys = |db| {
+                with_keys
+                    .iter()
+                    .find(|(d, _)| *d == db)
+                    .map_or(0, |(_, keys)| *keys)
+            };
             chosen.into_iter().map(|db| (db, Some(keys(db)))).collect()
         }
     };
@@ -90,12 +98,19 @@ fn map_to_uri_db(
 
 /// A cluster has db 0 only.
 fn refuse_cluster(plan: &[DbPlan]) -> Result<(), PlanError> {
-    let outside: Vec<u32> =
-        plan.iter().filter(|one| one.target_db != 0).map(|one| one.source_db).collect();
+    let outside: Vec<u32> = plan
+        .iter()
+        .filter(|one| one.target_db != 0)
+        .map(|one| one.source_db)
+        .collect();
     if outside.is_empty() {
         return Ok(());
     }
-    let map = outside.iter().map(|db| format!("{db}:0")).collect::<Vec<_>>().join(",");
+    let map = outside
+        .iter()
+        .map(|db| format!("{db}:0"))
+        .collect::<Vec<_>>()
+        .join(",");
     refuse(format!(
         "the target is a cluster, which has only db 0, and the source has keys in db {}: choose with --db 0, or send them there with --db-map {map}",
         list(outside.iter().copied()),
@@ -111,7 +126,12 @@ async fn dbs_with_keys(source: &mut Probed) -> Result<Vec<(u32, u64)>, PlanError
     if is_cluster(&source.plan) {
         return Ok(vec![(0, source.plan.keys.unwrap_or(0))]);
     }
-    let facts = source.plan.primaries.first().map(|node| node.facts.clone()).unwrap_or_default();
+    let facts = source
+        .plan
+        .primaries
+        .first()
+        .map(|node| node.facts.clone())
+        .unwrap_or_default();
     if let Some(keyspace) = facts.keyspace {
         return Ok(keyspace);
     }
@@ -142,7 +162,9 @@ async fn select(probed: &mut Probed, db: u32) -> Result<(), PlanError> {
                 crate::plan::SideName::Source => "choose another with --db",
                 crate::plan::SideName::Target => "send it to another with --db-map A:B",
             };
-            refuse(format!("the {side} {endpoint} has no db {db} ({error}): {remedy}"))
+            refuse(format!(
+                "the {side} {endpoint} has no db {db} ({error}): {remedy}"
+            ))
         }
         Err(e) => Err(probed.error(e)),
     }

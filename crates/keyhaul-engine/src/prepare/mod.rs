@@ -55,7 +55,9 @@ pub(crate) async fn prepare(
     rights::check_source(&mut source, &options).await?;
     rights::check_target(&mut target, &options).await?;
 
-    let bulk_len_max = first_facts(&target.plan).bulk_len_max.unwrap_or(BULK_LEN_DEFAULT);
+    let bulk_len_max = first_facts(&target.plan)
+        .bulk_len_max
+        .unwrap_or(BULK_LEN_DEFAULT);
     let mem_limit = mem_guard(&mut source, &options, bulk_len_max).await?;
     let mut plan = Plan {
         clock_difference_ms: clock_difference(&source.plan, &target.plan),
@@ -68,23 +70,42 @@ pub(crate) async fn prepare(
     plan.steps = warnings::steps(&plan, &options, mem_limit, bulk_len_max);
     plan.warnings = warnings::warnings(&plan, &source.site, &options);
     let (source, target) = (Arc::new(source.site), Arc::new(target.site));
-    Ok(Prepared { source, target, plan, options, bulk_len_max, mem_limit })
+    Ok(Prepared {
+        source,
+        target,
+        plan,
+        options,
+        bulk_len_max,
+        mem_limit,
+    })
 }
 
 /// The facts of the first primary.
 pub(crate) fn first_facts(side: &SidePlan) -> ServerFacts {
-    side.primaries.first().map(|node| node.facts.clone()).unwrap_or_default()
+    side.primaries
+        .first()
+        .map(|node| node.facts.clone())
+        .unwrap_or_default()
 }
 
 fn refuse_same(source: &Probed, target: &Probed) -> Result<(), PlanError> {
     let ids = |probed: &Probed| -> Vec<String> {
         let topology = probed.site.routing.topology();
         let nodes = topology.primaries.iter().map(|node| node.id.clone());
-        let runs = probed.plan.primaries.iter().filter_map(|node| node.facts.run_id.clone());
+        let runs = probed
+            .plan
+            .primaries
+            .iter()
+            .filter_map(|node| node.facts.run_id.clone());
         nodes.chain(runs).filter(|id| !id.is_empty()).collect()
     };
     let addresses = |probed: &Probed| -> Vec<String> {
-        probed.plan.primaries.iter().map(|node| node.address.clone()).collect()
+        probed
+            .plan
+            .primaries
+            .iter()
+            .map(|node| node.address.clone())
+            .collect()
     };
     let (source_ids, target_ids) = (ids(source), ids(target));
     let same = |one: &[String], other: &[String]| one.iter().any(|id| other.contains(id));
@@ -99,7 +120,11 @@ fn refuse_same(source: &Probed, target: &Probed) -> Result<(), PlanError> {
 
 fn refuse_unfit_target(target: &Probed) -> Result<(), PlanError> {
     /// RESTORE has ABSTTL, and so exact expiries, since Redis 5.0.
-    const OLDEST: Version = Version { major: 5, minor: 0, patch: 0 };
+    const OLDEST: Version = Version {
+        major: 5,
+        minor: 0,
+        patch: 0,
+    };
     for node in &target.plan.primaries {
         if node.facts.role == Some(Role::Replica) {
             return Err(PlanError::Refused(format!(
@@ -138,14 +163,20 @@ async fn mem_guard(
     if source.plan.primaries.iter().all(|node| fits(&node.facts)) {
         return Ok(None);
     }
-    let Err(error) = rights::memory_usage(source).await? else { return Ok(Some(limit)) };
+    let Err(error) = rights::memory_usage(source).await? else {
+        return Ok(Some(limit));
+    };
     if options.mem_limit.is_some() {
         return Err(PlanError::Refused(format!(
             "--mem-limit needs MEMORY USAGE on the source, which answers: {error}; grant +memory|usage"
         )));
     }
     for node in &mut source.plan.primaries {
-        node.facts.lacks("MEMORY USAGE", &error, "keys too large to pass are found only when read");
+        node.facts.lacks(
+            "MEMORY USAGE",
+            &error,
+            "keys too large to pass are found only when read",
+        );
     }
     Ok(None)
 }
@@ -153,7 +184,10 @@ async fn mem_guard(
 fn clock_difference(source: &SidePlan, target: &SidePlan) -> Option<(f64, f64)> {
     let (source, target) = (first_facts(source), first_facts(target));
     let difference = target.clock_ahead_ms? - source.clock_ahead_ms?;
-    Some((difference, (source.round_trip_ms? + target.round_trip_ms?) / 2.0))
+    Some((
+        difference,
+        (source.round_trip_ms? + target.round_trip_ms?) / 2.0,
+    ))
 }
 
 /// Whether the verification will look at the target.

@@ -34,7 +34,10 @@ pub(crate) async fn side(
         let is_passing = matches!(error, ClientError::Server { .. })
             && matches!(error.action(), Action::Wait | Action::Refresh);
         if !is_passing || began.elapsed() >= options.retry_for {
-            return Err(PlanError::Client { side, error: Box::new(error) });
+            return Err(PlanError::Client {
+                side,
+                error: Box::new(error),
+            });
         }
         sleep_before_retry(&mut backoff, side, &error).await;
     }
@@ -55,22 +58,44 @@ async fn gather(side: SideName, endpoint: Endpoint) -> Result<Probed, ClientErro
         if connection.find_expiry_command().await? == ExpiryCommand::Relative {
             expiry = ExpiryCommand::Relative;
         }
-        let here = facts.keyspace.as_ref().map(|dbs| dbs.iter().map(|(_, keys)| keys).sum::<u64>());
+        let here = facts
+            .keyspace
+            .as_ref()
+            .map(|dbs| dbs.iter().map(|(_, keys)| keys).sum::<u64>());
         keys = keys.zip(here).map(|(sum, here)| sum + here);
-        primaries.push(NodePlan { address: node.address.to_string(), facts });
+        primaries.push(NodePlan {
+            address: node.address.to_string(),
+            facts,
+        });
         first.get_or_insert(connection);
     }
     let connection = first.ok_or_else(|| ClientError::NoPrimary {
         endpoint: shown.clone(),
         reason: "the cluster has no primary with slots".into(),
     })?;
-    let plan = SidePlan { endpoint: shown, mode: topology.mode, primaries, keys };
-    Ok(Probed { site: Site { side, routing, expiry }, plan, connection })
+    let plan = SidePlan {
+        endpoint: shown,
+        mode: topology.mode,
+        primaries,
+        keys,
+    };
+    Ok(Probed {
+        site: Site {
+            side,
+            routing,
+            expiry,
+        },
+        plan,
+        connection,
+    })
 }
 
 impl Probed {
     /// An error of this end as the plan's.
     pub(crate) fn error(&self, error: ClientError) -> PlanError {
-        PlanError::Client { side: self.site.side, error: Box::new(error) }
+        PlanError::Client {
+            side: self.site.side,
+            error: Box::new(error),
+        }
     }
 }

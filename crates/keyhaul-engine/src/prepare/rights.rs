@@ -16,7 +16,10 @@ pub(crate) async fn check_source(
     source: &mut Probed,
     options: &CopyOptions,
 ) -> Result<(), PlanError> {
-    let scan = ScanOptions { count: 1, ..ScanOptions::default() };
+    let scan = ScanOptions {
+        count: 1,
+        ..ScanOptions::default()
+    };
     let scanned = source.connection.scan(0, &scan).await.map(|_| ());
     demand(source, "SCAN", "+scan", scanned)?;
     let key = Bytes::from_static(NO_KEY);
@@ -34,7 +37,12 @@ pub(crate) async fn check_source(
         Ok(_) => Ok(()),
         Err(e) => Err(e),
     };
-    demand(source, "DUMP and PEXPIRETIME (or PTTL and TIME)", "+dump +pexpiretime", read)?;
+    demand(
+        source,
+        "DUMP and PEXPIRETIME (or PTTL and TIME)",
+        "+dump +pexpiretime",
+        read,
+    )?;
     check_look(source, options).await
 }
 
@@ -66,7 +74,11 @@ pub(crate) async fn check_target(
 pub(crate) async fn memory_usage(
     source: &mut Probed,
 ) -> Result<Result<(), ServerError>, PlanError> {
-    match source.connection.memory_usage(&[Bytes::from_static(NO_KEY)]).await {
+    match source
+        .connection
+        .memory_usage(&[Bytes::from_static(NO_KEY)])
+        .await
+    {
         Ok(_) => Ok(Ok(())),
         Err(ClientError::Server { error, .. }) if is_about_key(&error) => Ok(Ok(())),
         Err(ClientError::Server { error, .. }) => Ok(Err(error)),

@@ -30,18 +30,26 @@ pub(crate) fn steps(
     steps.push(match options.on_conflict {
         OnConflict::Replace => "keys that the target already holds are replaced".into(),
         OnConflict::Skip => "keys that the target already holds are left as they are".into(),
-        OnConflict::Fail => "keys that the target holds with another value are left and listed".into(),
+        OnConflict::Fail => {
+            "keys that the target holds with another value are left and listed".into()
+        }
     });
     match (options.mem_limit, mem_limit) {
         (Some(limit), Some(_)) => {
-            steps.push(format!("keys above {limit} bytes of memory are left out and listed"));
+            steps.push(format!(
+                "keys above {limit} bytes of memory are left out and listed"
+            ));
         }
         (Some(limit), None) => {
-            steps.push(format!("no key can be above {limit} bytes: sizes are not asked for"));
+            steps.push(format!(
+                "no key can be above {limit} bytes: sizes are not asked for"
+            ));
         }
         (None, _) => {}
     }
-    steps.push(format!("payloads above {bulk_len_max} bytes are left out and listed"));
+    steps.push(format!(
+        "payloads above {bulk_len_max} bytes are left out and listed"
+    ));
     if options.functions {
         steps.push("function libraries are loaded into every target primary".into());
     }
@@ -61,17 +69,31 @@ pub(crate) fn warnings(plan: &Plan, source: &Site, options: &CopyOptions) -> Vec
     evictions(&plan.target, &mut lines);
     headroom(plan, &mut lines);
     versions(&plan.source, &plan.target, &mut lines);
-    if plan.source.primaries.iter().any(|node| node.facts.role == Some(Role::Replica)) {
+    if plan
+        .source
+        .primaries
+        .iter()
+        .any(|node| node.facts.role == Some(Role::Replica))
+    {
         lines.push("the source is a replica: it may lag behind its primary".into());
     }
     let uncovered = source.routing.topology().uncovered().len();
     if uncovered > 0 {
-        lines.push(format!("{uncovered} slots of the source cluster are served by no node"));
+        lines.push(format!(
+            "{uncovered} slots of the source cluster are served by no node"
+        ));
     }
     if let Some((difference, _)) = plan.clock_difference_ms
         && difference.abs() > CLOCK_DIFFERENCE_MAX_MS
     {
-        let (seconds, side) = (difference.abs() / 1000.0, if difference > 0.0 { "ahead of" } else { "behind" });
+        let (seconds, side) = (
+            difference.abs() / 1000.0,
+            if difference > 0.0 {
+                "ahead of"
+            } else {
+                "behind"
+            },
+        );
         let effect = if difference > 0.0 { "earlier" } else { "later" };
         lines.push(format!(
             "the target's clock is {seconds:.1} s {side} the source's: expiring keys vanish there that much {effect}; set the clocks first"
@@ -85,7 +107,11 @@ pub(crate) fn warnings(plan: &Plan, source: &Site, options: &CopyOptions) -> Vec
 
 fn evictions(target: &SidePlan, lines: &mut Vec<String>) {
     for node in &target.primaries {
-        let policy = node.facts.eviction_policy.as_deref().unwrap_or("noeviction");
+        let policy = node
+            .facts
+            .eviction_policy
+            .as_deref()
+            .unwrap_or("noeviction");
         let limit = node.facts.max_memory.unwrap_or(0);
         if limit > 0 && policy != "noeviction" {
             lines.push(format!(
@@ -100,7 +126,11 @@ fn headroom(plan: &Plan, lines: &mut Vec<String>) {
     let sum = |side: &SidePlan, of: fn(&ServerFacts) -> Option<u64>| -> Option<u64> {
         side.primaries.iter().map(|node| of(&node.facts)).sum()
     };
-    let limited = plan.target.primaries.iter().all(|node| node.facts.max_memory.unwrap_or(0) > 0);
+    let limited = plan
+        .target
+        .primaries
+        .iter()
+        .all(|node| node.facts.max_memory.unwrap_or(0) > 0);
     let (Some(source_used), Some(used), Some(limit), true) = (
         sum(&plan.source, |facts| facts.used_memory),
         sum(&plan.target, |facts| facts.used_memory),
@@ -121,7 +151,11 @@ fn versions(source: &SidePlan, target: &SidePlan, lines: &mut Vec<String>) {
     let (source, target) = (first_facts(source), first_facts(target));
     let rdb = |facts: &ServerFacts| {
         let version = facts.version?;
-        Some(rdb_version(facts.family == Some(Family::Valkey), version.major, version.minor))
+        Some(rdb_version(
+            facts.family == Some(Family::Valkey),
+            version.major,
+            version.minor,
+        ))
     };
     if let (Some(source_rdb), Some(target_rdb)) = (rdb(&source), rdb(&target))
         && source_rdb > target_rdb

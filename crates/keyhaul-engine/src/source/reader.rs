@@ -99,20 +99,30 @@ impl Reader {
     /// Fills the window and takes in one pipeline. `false`: all is done.
     async fn step(&mut self) -> Result<bool, ClientError> {
         while self.in_flight.len() < PIPELINES_MAX && self.refill().await {
-            let Some(next) = self.waiting.front_mut() else { break };
+            let Some(next) = self.waiting.front_mut() else {
+                break;
+            };
             let connection = self.link.get().await?;
             if connection.db() != next.db && !self.in_flight.is_empty() {
                 break; // SELECT waits for its reply, so the window must be empty
             }
             connection.select(next.db).await?;
-            let rest = next.keys.split_off(next.keys.len().min(self.keys_per_pipeline));
+            let rest = next
+                .keys
+                .split_off(next.keys.len().min(self.keys_per_pipeline));
             let asked = std::mem::replace(&mut next.keys, rest);
-            let batch = KeyBatch { db: next.db, keys: asked, tries: next.tries };
+            let batch = KeyBatch {
+                db: next.db,
+                keys: asked,
+                tries: next.tries,
+            };
             if next.keys.is_empty() {
                 self.waiting.pop_front();
             }
             self.in_flight.push_back(batch);
-            let Some(batch) = self.in_flight.back() else { break };
+            let Some(batch) = self.in_flight.back() else {
+                break;
+            };
             connection.ask_keys(&batch.keys, Asking::No).await?;
         }
         if self.in_flight.is_empty() {
@@ -141,7 +151,9 @@ impl Reader {
 
     /// Takes in the replies of the oldest pipeline.
     async fn take_in(&mut self) -> Result<(), ClientError> {
-        let Some(mut batch) = self.in_flight.pop_front() else { return Ok(()) };
+        let Some(mut batch) = self.in_flight.pop_front() else {
+            return Ok(());
+        };
         let keys = std::mem::take(&mut batch.keys);
         let (mut again, mut strays) = (Vec::new(), Vec::new());
         let (mut bytes, mut flushed) = (0, 0);
@@ -162,7 +174,8 @@ impl Reader {
                     bytes += payload.len();
                     if self.outlet.takes_type(&payload) {
                         let payload = Payload::Whole(payload);
-                        self.entries.push(self.outlet.entry(batch.db, key, payload, expire_at_ms));
+                        self.entries
+                            .push(self.outlet.entry(batch.db, key, payload, expire_at_ms));
                     }
                     if bytes - flushed > PIPELINE_BYTES {
                         flushed = bytes;
@@ -189,27 +202,41 @@ impl Reader {
         self.put_back(batch.db, again, batch.tries, is_passing);
         self.read_strays(batch.db, strays).await;
         match passing {
-            Some(error) => Err(ClientError::Server { address: self.address(), error }),
+            Some(error) => Err(ClientError::Server {
+                address: self.address(),
+                error,
+            }),
             None => Ok(()),
         }
     }
 
     async fn next_read(&mut self, db: u32, key: &Bytes) -> Result<ReadOutcome, ClientError> {
         let Some(connection) = self.link.open_connection() else {
-            return Err(ClientError::Closed { address: self.address() });
+            return Err(ClientError::Closed {
+                address: self.address(),
+            });
         };
         match connection.next_key(Asking::No).await? {
-            KeyRead::Whole { payload, expire_at_ms } => {
-                Ok(ReadOutcome::Payload(payload, expire_at_ms))
-            }
+            KeyRead::Whole {
+                payload,
+                expire_at_ms,
+            } => Ok(ReadOutcome::Payload(payload, expire_at_ms)),
             KeyRead::Gone => {
                 Progress::add(&self.ledger.progress.keys_gone, 1);
                 Ok(ReadOutcome::Passed)
             }
             KeyRead::Unsettled => Ok(ReadOutcome::Again),
             KeyRead::Refused(error) => Ok(ReadOutcome::Refused(error)),
-            KeyRead::Large { payload_bytes, expire_at_ms } => {
-                let large = LargeKey { db, key, payload_bytes, expire_at_ms };
+            KeyRead::Large {
+                payload_bytes,
+                expire_at_ms,
+            } => {
+                let large = LargeKey {
+                    db,
+                    key,
+                    payload_bytes,
+                    expire_at_ms,
+                };
                 match pass_through(connection, &mut self.outlet, large).await? {
                     Verdict::Settled => Ok(ReadOutcome::Passed),
                     Verdict::Again => Ok(ReadOutcome::Again),
@@ -227,7 +254,8 @@ impl Reader {
         let tries = if is_server_fault { tries } else { tries + 1 };
         if tries > TRIES_MAX {
             for key in &keys {
-                let reason = format!("it was never one state in {TRIES_MAX} readings: written all the time");
+                let reason =
+                    format!("it was never one state in {TRIES_MAX} readings: written all the time");
                 self.ledger.not_moved(db, key, reason);
             }
             return;
@@ -255,7 +283,9 @@ impl Reader {
             return;
         }
         let fitting = PIPELINE_BYTES / (bytes / keys).max(64);
-        self.keys_per_pipeline = fitting.clamp(1, self.keys_per_pipeline.saturating_mul(2)).min(KEYS_MAX);
+        self.keys_per_pipeline = fitting
+            .clamp(1, self.keys_per_pipeline.saturating_mul(2))
+            .min(KEYS_MAX);
     }
 
     /// The node is none of ours any more, or the job was halted: keys in hand are read by the next
@@ -275,7 +305,10 @@ impl Reader {
 
     fn address(&self) -> keyhaul_client::Address {
         let unknown = keyhaul_client::Address::Unix("the source".into());
-        self.link.site.address_of_node(&self.link.node_id).unwrap_or(unknown)
+        self.link
+            .site
+            .address_of_node(&self.link.node_id)
+            .unwrap_or(unknown)
     }
 }
 
@@ -307,7 +340,11 @@ pub(crate) async fn pass_through(
 ) -> Result<Verdict, ClientError> {
     let (sender, parts) = mpsc::channel(PARTS_MAX);
     let (verdict, answer) = oneshot::channel();
-    let mut first = Some(Parts { payload_bytes: large.payload_bytes, parts, verdict });
+    let mut first = Some(Parts {
+        payload_bytes: large.payload_bytes,
+        parts,
+        verdict,
+    });
     let mut sender = Some(sender);
     let mut is_wanted = true;
     while let Some(part) = connection.next_part().await? {

@@ -51,15 +51,22 @@ impl Pass {
         workers: impl Fn(&str, KeyQueue, &mut Workers),
     ) -> Result<(), GaveUp> {
         if self.site.routing.mode() == Mode::Standalone {
-            self.scan_nodes(vec![String::new()], None, Order::SideBySide, &workers).await?;
+            self.scan_nodes(vec![String::new()], None, Order::SideBySide, &workers)
+                .await?;
             return Ok(());
         }
         let mut pending: Option<SlotSet> = None;
         let mut before = self.topology().await?;
         for round in 0..ROUNDS_MAX {
-            let order = if round == 0 { Order::SideBySide } else { Order::GiversFirst };
+            let order = if round == 0 {
+                Order::SideBySide
+            } else {
+                Order::GiversFirst
+            };
             let nodes = in_order(&before, order);
-            let lost = self.scan_nodes(nodes, pending.clone(), order, &workers).await?;
+            let lost = self
+                .scan_nodes(nodes, pending.clone(), order, &workers)
+                .await?;
             let after = self.topology().await?;
             let moved = moved_slots(&before, &after, order, &lost);
             if moved.is_empty() {
@@ -71,7 +78,9 @@ impl Pass {
             ));
             (pending, before) = (Some(moved), after);
         }
-        self.ledger.halt(format!("source: slots kept moving through {ROUNDS_MAX} rounds"));
+        self.ledger.halt(format!(
+            "source: slots kept moving through {ROUNDS_MAX} rounds"
+        ));
         Err(GaveUp)
     }
 
@@ -90,9 +99,21 @@ impl Pass {
             let mut tasks = Workers::new();
             workers(&node_id, Arc::new(Mutex::new(queue)), &mut tasks);
             let link = SourceLink::new(self.site.clone(), node_id.clone(), self.retry_for);
-            let job = ScanJob { slots: slots.clone(), ..self.job.clone() };
+            let job = ScanJob {
+                slots: slots.clone(),
+                ..self.job.clone()
+            };
             let (sieve, ledger) = (self.sieve.clone(), self.ledger.clone());
-            tasks.spawn(Scanner { link, job, sieve, ledger, output }.run());
+            tasks.spawn(
+                Scanner {
+                    link,
+                    job,
+                    sieve,
+                    ledger,
+                    output,
+                }
+                .run(),
+            );
             if order == Order::GiversFirst {
                 lost.extend(self.finish(node_id, tasks).await?);
             } else {
@@ -138,9 +159,13 @@ impl Pass {
                 // Half a cluster is waited for like a server that is away.
                 Ok(topology) => {
                     let slot = topology.uncovered().iter().next();
-                    let Some(slot) = slot else { return Ok(topology) };
+                    let Some(slot) = slot else {
+                        return Ok(topology);
+                    };
                     let error = ClientError::UncoveredSlot { slot };
-                    self.site.recover(&error, &mut patience, &self.ledger).await?;
+                    self.site
+                        .recover(&error, &mut patience, &self.ledger)
+                        .await?;
                 }
                 Err(e) => self.site.recover(&e, &mut patience, &self.ledger).await?,
             }
@@ -162,7 +187,12 @@ fn in_order(topology: &Topology, order: Order) -> Vec<String> {
         .primaries
         .iter()
         .enumerate()
-        .map(|(index, node)| (order == Order::GiversFirst && !gives(index), node.id.as_str()))
+        .map(|(index, node)| {
+            (
+                order == Order::GiversFirst && !gives(index),
+                node.id.as_str(),
+            )
+        })
         .collect();
     nodes.sort_by_key(|(takes, _)| *takes);
     nodes.into_iter().map(|(_, id)| id.to_owned()).collect()
@@ -184,7 +214,9 @@ fn moved_slots(before: &Topology, after: &Topology, order: Order, lost: &[String
         moved.extend(&before.slots_of(node_id));
     }
     for node in &after.primaries {
-        let grew = before.node(&node.id).is_some_and(|old| old.epoch < node.epoch);
+        let grew = before
+            .node(&node.id)
+            .is_some_and(|old| old.epoch < node.epoch);
         if grew && !takers.contains(&node.id) {
             moved.extend(&after.slots_of(&node.id));
         }

@@ -59,7 +59,9 @@ impl Scanner {
                 return Ok(ScanEnd::NodeLost);
             }
         }
-        self.ledger.progress.shard(&self.shard_name(), |shard| shard.done = true);
+        self.ledger
+            .progress
+            .shard(&self.shard_name(), |shard| shard.done = true);
         Ok(ScanEnd::Complete)
     }
 
@@ -105,7 +107,10 @@ impl Scanner {
         if is_fresh {
             let now = run_id_of(connection).await?;
             if *cursor != 0 && (now.is_none() || *run_id != now) {
-                let line = format!("{} was restarted: its db {db} is scanned again", connection.address());
+                let line = format!(
+                    "{} was restarted: its db {db} is scanned again",
+                    connection.address()
+                );
                 self.ledger.remark(line);
                 *cursor = 0;
             }
@@ -114,8 +119,14 @@ impl Scanner {
         let connection = self.link.get().await?;
         connection.select(db).await?;
         let page = connection.scan(*cursor, &self.job.options).await?;
-        let keys = self.sieve.sift(connection, db, page.keys, self.job.slots.as_ref()).await?;
-        Ok(ScanPage { cursor: page.cursor, keys })
+        let keys = self
+            .sieve
+            .sift(connection, db, page.keys, self.job.slots.as_ref())
+            .await?;
+        Ok(ScanPage {
+            cursor: page.cursor,
+            keys,
+        })
     }
 
     async fn hand_on(&self, db: u32, mut keys: Vec<Bytes>) -> Result<(), GaveUp> {
@@ -132,7 +143,9 @@ impl Scanner {
 
     fn shard_name(&self) -> String {
         let topology = self.link.site.routing.topology();
-        topology.node(&self.link.node_id).map_or_else(String::new, |node| node.address.to_string())
+        topology
+            .node(&self.link.node_id)
+            .map_or_else(String::new, |node| node.address.to_string())
     }
 }
 

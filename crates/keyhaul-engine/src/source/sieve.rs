@@ -64,7 +64,9 @@ impl Sieve {
             });
         }
         if let Some(collisions) = &self.collisions {
-            keys = collisions.sift(&self.filter, &self.ledger, connection, db, keys).await?;
+            keys = collisions
+                .sift(&self.filter, &self.ledger, connection, db, keys)
+                .await?;
         }
         Ok(keys)
     }
@@ -151,7 +153,9 @@ impl Collisions {
             // renamed ones the one that sorts first.
             let keeps_name = renamed(&self.renames, &name).is_none();
             let key_keeps_name = renamed(&self.renames, key).is_none();
-            if name != *key && (keeps_name, std::cmp::Reverse(&name)) > (key_keeps_name, std::cmp::Reverse(key)) {
+            if name != *key
+                && (keeps_name, std::cmp::Reverse(&name)) > (key_keeps_name, std::cmp::Reverse(key))
+            {
                 rivals.push((db, name));
             }
         }
@@ -176,6 +180,9 @@ impl Collisions {
             endpoint: self.site.routing.connector().endpoint().to_string(),
             reason: "the search for colliding names was given up".into(),
         })?;
-        Ok(looks.into_iter().map(|look| look.is_ok_and(|look| !look.is_missing())).collect())
+        Ok(looks
+            .into_iter()
+            .map(|look| look.is_ok_and(|look| !look.is_missing()))
+            .collect())
     }
 }

@@ -33,7 +33,12 @@ enum Next {
 impl StrayReader {
     pub(crate) fn new(site: Arc<Site>, retry_for: Duration, ledger: Arc<Ledger>) -> Self {
         let patience = Patience::new(retry_for);
-        Self { site, connections: HashMap::new(), patience, ledger }
+        Self {
+            site,
+            connections: HashMap::new(),
+            patience,
+            ledger,
+        }
     }
 
     /// The key as an entry; `None` if it is gone, was passed on already, or is listed.
@@ -56,12 +61,18 @@ impl StrayReader {
                 }
                 Ok(Next::Wait(e)) | Err(e) => {
                     self.connections.clear();
-                    if let Err(GaveUp) = self.site.recover(&e, &mut self.patience, &self.ledger).await {
+                    if let Err(GaveUp) = self
+                        .site
+                        .recover(&e, &mut self.patience, &self.ledger)
+                        .await
+                    {
                         let reason = "the run stopped before it could be read".to_owned();
                         self.ledger.not_moved(db, key, reason);
                         return None;
                     }
-                    self.site.address_of_key(key).map(|address| Next::At(address, Asking::No))
+                    self.site
+                        .address_of_key(key)
+                        .map(|address| Next::At(address, Asking::No))
                 }
             };
         }
@@ -76,7 +87,10 @@ impl StrayReader {
             Action::Ask { announced } => (announced, Asking::Yes),
             _ => {
                 let address = self.site.address_of_key(key)?;
-                return Ok(Next::Wait(ClientError::Server { address, error: error.clone() }));
+                return Ok(Next::Wait(ClientError::Server {
+                    address,
+                    error: error.clone(),
+                }));
             }
         };
         let address = match self.site.routing.named(&announced) {
@@ -98,22 +112,38 @@ impl StrayReader {
             let connection = self.site.open(address).await?;
             self.connections.insert(address.clone(), connection);
         }
-        let connection = self.connections.get_mut(address).expect("it was just put there");
-        connection.ask_keys(std::slice::from_ref(key), asking).await?;
+        let connection = self
+            .connections
+            .get_mut(address)
+            .expect("it was just put there");
+        connection
+            .ask_keys(std::slice::from_ref(key), asking)
+            .await?;
         let again = |address: &Address| Ok(Next::At(address.clone(), asking));
         match connection.next_key(asking).await? {
             KeyRead::Gone => {
                 Progress::add(&self.ledger.progress.keys_gone, 1);
                 Ok(Next::Done(None))
             }
-            KeyRead::Whole { payload, expire_at_ms } => {
+            KeyRead::Whole {
+                payload,
+                expire_at_ms,
+            } => {
                 let is_wanted = outlet.takes_type(&payload);
                 let payload = Payload::Whole(payload);
                 let entry = is_wanted.then(|| outlet.entry(db, key, payload, expire_at_ms));
                 Ok(Next::Done(entry))
             }
-            KeyRead::Large { payload_bytes, expire_at_ms } => {
-                let large = LargeKey { db, key, payload_bytes, expire_at_ms };
+            KeyRead::Large {
+                payload_bytes,
+                expire_at_ms,
+            } => {
+                let large = LargeKey {
+                    db,
+                    key,
+                    payload_bytes,
+                    expire_at_ms,
+                };
                 match pass_through(connection, outlet, large).await? {
                     Verdict::Settled => Ok(Next::Done(None)),
                     Verdict::Again if self.ledger.stop.is_cancelled() => Ok(Next::Done(None)),

@@ -9,12 +9,17 @@ pub fn key_text(key: &[u8]) -> String {
                 '\\' => text.push_str("\\\\"),
                 c if c.is_control() => {
                     let mut utf8 = [0; 4];
-                    c.encode_utf8(&mut utf8).bytes().for_each(|byte| push_hex(&mut text, byte));
+                    c.encode_utf8(&mut utf8)
+                        .bytes()
+                        .for_each(|byte| push_hex(&mut text, byte));
                 }
                 c => text.push(c),
             }
         }
-        chunk.invalid().iter().for_each(|byte| push_hex(&mut text, *byte));
+        chunk
+            .invalid()
+            .iter()
+            .for_each(|byte| push_hex(&mut text, *byte));
     }
     text
 }

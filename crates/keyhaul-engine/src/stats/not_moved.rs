@@ -50,7 +50,11 @@ impl NotMovedList {
             inner.hashes.insert(hash);
         }
         inner.count += 1;
-        let entry = NotMovedKey { db, key: key_text(key), reason };
+        let entry = NotMovedKey {
+            db,
+            key: key_text(key),
+            reason,
+        };
         if let Err(e) = inner.write(&entry) {
             inner.failed.get_or_insert(e);
         }
@@ -69,12 +73,19 @@ impl NotMovedList {
     /// The finished list.
     pub fn finish(&self) -> NotMoved {
         let inner = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        let spill = inner.spill.map(|spill| spill.into_inner().map_err(io::IntoInnerError::into_error));
+        let spill = inner
+            .spill
+            .map(|spill| spill.into_inner().map_err(io::IntoInnerError::into_error));
         let (spill, failed) = match spill.transpose() {
             Ok(spill) => (spill, inner.failed),
             Err(e) => (None, inner.failed.or(Some(e))),
         };
-        NotMoved { count: inner.count, first: inner.first, spill, failed }
+        NotMoved {
+            count: inner.count,
+            first: inner.first,
+            spill,
+            failed,
+        }
     }
 }
 
@@ -114,7 +125,9 @@ impl NotMoved {
         if let Some(e) = self.failed.take() {
             return Err(e);
         }
-        let Some(spill) = &mut self.spill else { return Ok(()) };
+        let Some(spill) = &mut self.spill else {
+            return Ok(());
+        };
         spill.rewind()?;
         for line in BufReader::new(spill).lines() {
             take(serde_json::from_str(&line?)?)?;
@@ -143,8 +156,16 @@ mod tests {
         assert!(list.contains(1, b"k1") && !list.contains(0, b"k1"));
         let mut finished = list.finish();
         let mut keys = Vec::new();
-        finished.for_each(|entry| { keys.push(entry.key); Ok(()) }).unwrap();
-        assert_eq!((finished.count, finished.first.len(), keys.len()), (100, FIRST_MAX, 100));
+        finished
+            .for_each(|entry| {
+                keys.push(entry.key);
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(
+            (finished.count, finished.first.len(), keys.len()),
+            (100, FIRST_MAX, 100)
+        );
         assert_eq!(keys[99], "k99");
     }
 }

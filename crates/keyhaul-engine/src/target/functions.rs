@@ -47,10 +47,7 @@ pub(crate) struct FunctionCounts {
     pub not_copied: u64,
 }
 
-async fn read_all(
-    source: &Site,
-    ledger: &Ledger,
-) -> Result<Vec<FunctionLibrary>, ClientError> {
+async fn read_all(source: &Site, ledger: &Ledger) -> Result<Vec<FunctionLibrary>, ClientError> {
     let mut all: Vec<FunctionLibrary> = Vec::new();
     for node in &source.routing.topology().primaries {
         let found = match source.open(&node.address).await?.functions().await {
@@ -58,7 +55,9 @@ async fn read_all(
             Err(ClientError::Server { error, .. }) => {
                 // Before 7.0 there are none, so there is nothing to say.
                 if !error.is_unknown_command() {
-                    ledger.remark(format!("functions are not copied, FUNCTION LIST is refused by the source: {error}"));
+                    ledger.remark(format!(
+                        "functions are not copied, FUNCTION LIST is refused by the source: {error}"
+                    ));
                 }
                 return Ok(Vec::new());
             }
@@ -100,10 +99,16 @@ async fn load(
     if error.mentions("already exists") {
         let same = connection.reads().functions().await?.contains(library);
         if !same {
-            ledger.remark(format!("function library '{name}' is another one on {} and was kept", node.address));
+            ledger.remark(format!(
+                "function library '{name}' is another one on {} and was kept",
+                node.address
+            ));
         }
         return Ok(same || on_conflict == OnConflict::Skip);
     }
-    ledger.remark(format!("function library '{name}' was not taken by {}: {error}", node.address));
+    ledger.remark(format!(
+        "function library '{name}' was not taken by {}: {error}",
+        node.address
+    ));
     Ok(false)
 }

@@ -26,8 +26,8 @@ use crate::options::OnConflict;
 use crate::patience::Patience;
 use crate::progress::Progress;
 use crate::site::Site;
-use crate::target::restore::{self, Existing};
 use crate::target::refusals::Refusals;
+use crate::target::restore::{self, Existing};
 
 /// Batches in flight.
 const WINDOW: usize = 3;
@@ -126,7 +126,9 @@ impl Lane {
 
     /// Why an entry need not even be sent.
     fn objection(&self, entry: &Entry) -> Option<String> {
-        let Payload::Whole(payload) = &entry.payload else { return None };
+        let Payload::Whole(payload) = &entry.payload else {
+            return None;
+        };
         if payload.len() as u64 > self.rules.bulk_len_max {
             return Some(self.too_large(payload.len() as u64));
         }
@@ -135,7 +137,9 @@ impl Lane {
 
     pub(super) fn too_large(&self, payload_bytes: u64) -> String {
         let max = self.rules.bulk_len_max;
-        format!("its payload of {payload_bytes} bytes is above the target's proto-max-bulk-len of {max}")
+        format!(
+            "its payload of {payload_bytes} bytes is above the target's proto-max-bulk-len of {max}"
+        )
     }
 
     /// Sends entries to the nodes that own them and puts them in flight.
@@ -144,7 +148,12 @@ impl Lane {
             match self.send(&address, db, &entries).await {
                 Ok(selects) => {
                     let _charge = charge.clone();
-                    self.in_flight.push_back(Sent { address, selects, entries, _charge });
+                    self.in_flight.push_back(Sent {
+                        address,
+                        selects,
+                        entries,
+                        _charge,
+                    });
                 }
                 Err(e) => {
                     self.connections.remove(&address);
@@ -165,7 +174,10 @@ impl Lane {
                     continue;
                 }
             };
-            match groups.iter_mut().find(|(a, db, _)| *a == address && *db == entry.target_db) {
+            match groups
+                .iter_mut()
+                .find(|(a, db, _)| *a == address && *db == entry.target_db)
+            {
                 Some((_, _, group)) => group.push(entry),
                 None => groups.push((address, entry.target_db, vec![entry])),
             }
@@ -188,7 +200,9 @@ impl Lane {
             encode::command(raw.output(), &[b"SELECT", db.to_string().as_bytes()]);
         }
         for entry in entries {
-            let Payload::Whole(payload) = &entry.payload else { continue };
+            let Payload::Whole(payload) = &entry.payload else {
+                continue;
+            };
             let (key, at) = (&entry.target_key, entry.expire_at_ms);
             if payload.len() > COPY_MAX {
                 restore::head(raw.output(), key, at, payload.len() as u64, existing);
@@ -204,12 +218,19 @@ impl Lane {
 
     /// Takes in the replies to the oldest batch in flight.
     async fn settle_oldest(&mut self) {
-        let Some(sent) = self.in_flight.pop_front() else { return };
+        let Some(sent) = self.in_flight.pop_front() else {
+            return;
+        };
         let mut entries = sent.entries.into_iter();
         let Some(mut connection) = self.connections.remove(&sent.address) else {
             let address = sent.address;
             return entries.for_each(|entry| {
-                self.failed.push((entry, ClientError::Closed { address: address.clone() }));
+                self.failed.push((
+                    entry,
+                    ClientError::Closed {
+                        address: address.clone(),
+                    },
+                ));
             });
         };
         if sent.selects
@@ -226,17 +247,33 @@ impl Lane {
                 }
                 Ok(Token::Error(text)) => {
                     let error = ServerError::new(text);
-                    self.refused(entry, ClientError::Server { address: sent.address.clone(), error });
+                    self.refused(
+                        entry,
+                        ClientError::Server {
+                            address: sent.address.clone(),
+                            error,
+                        },
+                    );
                 }
                 Ok(_) => {
                     let e = connection.raw().unexpected("RESTORE");
                     self.failed.push((entry, e));
-                    return self.fail_all(entries.collect(), ClientError::Closed { address: sent.address });
+                    return self.fail_all(
+                        entries.collect(),
+                        ClientError::Closed {
+                            address: sent.address,
+                        },
+                    );
                 }
                 Err(e) => {
                     self.failed.push((entry, e));
                     self.count(applied, bytes);
-                    return self.fail_all(entries.collect(), ClientError::Closed { address: sent.address });
+                    return self.fail_all(
+                        entries.collect(),
+                        ClientError::Closed {
+                            address: sent.address,
+                        },
+                    );
                 }
             }
         }
@@ -281,14 +318,21 @@ impl Lane {
     fn fail_all(&mut self, entries: Vec<Entry>, error: ClientError) {
         let mut entries = entries.into_iter();
         let address = match &error {
-            ClientError::Closed { address } | ClientError::Server { address, .. } => address.clone(),
+            ClientError::Closed { address } | ClientError::Server { address, .. } => {
+                address.clone()
+            }
             _ => Address::Unix("the target".into()),
         };
         if let Some(first) = entries.next() {
             self.failed.push((first, error));
         }
         for entry in entries {
-            self.failed.push((entry, ClientError::Closed { address: address.clone() }));
+            self.failed.push((
+                entry,
+                ClientError::Closed {
+                    address: address.clone(),
+                },
+            ));
         }
     }
 
@@ -305,16 +349,24 @@ impl Lane {
                 self.settle_conflict(entry).await;
             }
             let failed = std::mem::take(&mut self.failed);
-            let Some((_, first)) = failed.first() else { continue };
+            let Some((_, first)) = failed.first() else {
+                continue;
+            };
             let target = self.rules.target.clone();
             for (_, error) in &failed {
                 if let Action::Moved { slot, announced } = error.action() {
                     target.routing.moved(slot, &announced);
                 }
             }
-            if target.recover(first, &mut self.patience, &self.ledger).await.is_err() {
+            if target
+                .recover(first, &mut self.patience, &self.ledger)
+                .await
+                .is_err()
+            {
                 let reason = format!("not written: {}", keyhaul_client::chain(first));
-                failed.iter().for_each(|(entry, _)| self.list(entry, reason.clone()));
+                failed
+                    .iter()
+                    .for_each(|(entry, _)| self.list(entry, reason.clone()));
                 continue;
             }
             self.repeat(failed).await;
@@ -343,7 +395,9 @@ impl Lane {
     async fn restore_asking(&mut self, entry: Entry, announced: &str) {
         let existing = self.existing();
         let address = self.rules.target.routing.named(announced);
-        let Some(address) = address else { return self.write(vec![entry], None).await };
+        let Some(address) = address else {
+            return self.write(vec![entry], None).await;
+        };
         let result = async {
             let connection = self.connection(&address).await?;
             connection.raw().call(&[b"ASKING"]).await?;
@@ -368,7 +422,9 @@ impl Lane {
     /// A key that is there already, with `--on-conflict fail`: no conflict if it is the same. It
     /// may be our own write whose reply was lost, or SCAN returned the key twice.
     async fn settle_conflict(&mut self, entry: Entry) {
-        let Payload::Whole(ours) = &entry.payload else { return };
+        let Payload::Whole(ours) = &entry.payload else {
+            return;
+        };
         let read = async {
             let address = self.rules.target.address_of_key(&entry.target_key)?;
             let connection = self.connection(&address).await?;
@@ -380,9 +436,13 @@ impl Lane {
         }
         .await;
         match read {
-            Ok((_, KeyRead::Whole { payload, expire_at_ms }))
-                if same_but_footer(&payload, ours) && expire_at_ms == entry.expire_at_ms =>
-            {
+            Ok((
+                _,
+                KeyRead::Whole {
+                    payload,
+                    expire_at_ms,
+                },
+            )) if same_but_footer(&payload, ours) && expire_at_ms == entry.expire_at_ms => {
                 Progress::add(&self.ledger.progress.keys_skipped, 1);
             }
             Ok((address, KeyRead::Large { .. })) => {
@@ -393,10 +453,14 @@ impl Lane {
                 self.list(&entry, CONFLICT.to_owned());
             }
             Ok((address, KeyRead::Refused(error))) if error.action() != Action::GiveUp => {
-                self.failed.push((entry, ClientError::Server { address, error }));
+                self.failed
+                    .push((entry, ClientError::Server { address, error }));
             }
             Ok((_, KeyRead::Refused(error))) => {
-                self.list(&entry, format!("{CONFLICT} (it cannot be compared: {error})"));
+                self.list(
+                    &entry,
+                    format!("{CONFLICT} (it cannot be compared: {error})"),
+                );
             }
             // Gone meanwhile: nothing is in the way any more.
             Ok((address, KeyRead::Gone)) => {
@@ -417,7 +481,8 @@ impl Lane {
     }
 
     pub(super) fn list(&self, entry: &Entry, reason: String) {
-        self.ledger.not_moved(entry.source_db, &entry.source_key, reason);
+        self.ledger
+            .not_moved(entry.source_db, &entry.source_key, reason);
     }
 
     pub(super) fn drop_connection(&mut self, address: &Address) {
@@ -435,9 +500,13 @@ impl Lane {
                 TargetConnection::open(target.routing.connector(), address, target.expiry).await?;
             self.connections.insert(address.clone(), opened);
         }
-        Ok(self.connections.get_mut(address).expect("it was just put there"))
+        Ok(self
+            .connections
+            .get_mut(address)
+            .expect("it was just put there"))
     }
 }
 
 /// The reason in the list for `--on-conflict fail`.
-pub(super) const CONFLICT: &str = "the target holds a key of this name with another value or expiry";
+pub(super) const CONFLICT: &str =
+    "the target holds a key of this name with another value or expiry";

@@ -69,10 +69,16 @@ impl Lane {
                 return Verdict::Settled;
             }
         }
-        match target.recover(&error, &mut self.patience, &self.ledger).await {
+        match target
+            .recover(&error, &mut self.patience, &self.ledger)
+            .await
+        {
             Ok(()) => Verdict::Again,
             Err(_) => {
-                self.list(entry, format!("not written: {}", keyhaul_client::chain(&error)));
+                self.list(
+                    entry,
+                    format!("not written: {}", keyhaul_client::chain(&error)),
+                );
                 Verdict::Settled
             }
         }

@@ -28,7 +28,10 @@ impl Refusals {
         let is_of_kind = answer.mentions("payload version") || answer.mentions("bad data format");
         if let (true, Some(kind)) = (is_of_kind, payload_kind(payload)) {
             let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-            known.insert(kind, format!("the target refuses this kind of payload: {answer}"));
+            known.insert(
+                kind,
+                format!("the target refuses this kind of payload: {answer}"),
+            );
         }
     }
 }

@@ -75,7 +75,13 @@ mod tests {
     #[test]
     fn as_the_server_reads_it() {
         let mut output = BytesMut::new();
-        command(&mut output, b"k", Some(1_700_000_000_001), b"pay", Existing::Replace);
+        command(
+            &mut output,
+            b"k",
+            Some(1_700_000_000_001),
+            b"pay",
+            Existing::Replace,
+        );
         command(&mut output, b"", None, b"", Existing::Keep);
         assert_eq!(
             output.escape_ascii().to_string(),

@@ -28,12 +28,10 @@ impl DbMap {
     }
 
     /// Of these dbs of the source, the ones below `source_db` that share its target db.
-    pub fn sharing<'a>(
-        &'a self,
-        source_db: u32,
-        dbs: &'a [u32],
-    ) -> impl Iterator<Item = u32> + 'a {
+    pub fn sharing<'a>(&'a self, source_db: u32, dbs: &'a [u32]) -> impl Iterator<Item = u32> + 'a {
         let target = self.target_db(source_db);
-        dbs.iter().copied().filter(move |db| *db < source_db && self.target_db(*db) == target)
+        dbs.iter()
+            .copied()
+            .filter(move |db| *db < source_db && self.target_db(*db) == target)
     }
 }

@@ -64,14 +64,21 @@ mod tests {
             ..CopyOptions::default()
         };
         let filter = KeyFilter::new(&options);
-        for (key, taken) in
-            [("user:1", true), ("cart:", true), ("user:tmp", false), ("other", false), ("", false)]
-        {
+        for (key, taken) in [
+            ("user:1", true),
+            ("cart:", true),
+            ("user:tmp", false),
+            ("other", false),
+            ("", false),
+        ] {
             assert_eq!(filter.takes_name(key.as_bytes()), taken, "{key}");
         }
         assert!(filter.takes_type(Some(KeyType::Hash)));
         assert!(!filter.takes_type(Some(KeyType::List)) && !filter.takes_type(None));
         assert!(KeyFilter::default().takes_name(b"") && KeyFilter::default().takes_type(None));
-        assert_eq!((filter.server_pattern(), filter.server_type()), (None, Some(KeyType::Hash)));
+        assert_eq!(
+            (filter.server_pattern(), filter.server_type()),
+            (None, Some(KeyType::Hash))
+        );
     }
 }

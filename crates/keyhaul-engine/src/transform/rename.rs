@@ -17,7 +17,10 @@ pub struct BadRename;
 impl PrefixRename {
     /// A renaming of the keys that begin with `old`; an empty `old` puts `new` before every key.
     pub fn new(old: &[u8], new: &[u8]) -> Self {
-        Self { old: Bytes::copy_from_slice(old), new: Bytes::copy_from_slice(new) }
+        Self {
+            old: Bytes::copy_from_slice(old),
+            new: Bytes::copy_from_slice(new),
+        }
     }
 
     /// Parses `OLD=NEW` (prefixes may hold colons) or `OLD:NEW` (each holds none but at its end).
@@ -35,7 +38,11 @@ impl PrefixRename {
         } else {
             text.split_once(':').ok_or(BadRename)?
         };
-        let new = if text.contains('=') { new } else { new.strip_prefix(':').unwrap_or(new) };
+        let new = if text.contains('=') {
+            new
+        } else {
+            new.strip_prefix(':').unwrap_or(new)
+        };
         let is_unclear = !text.contains('=') && !text.contains("::") && new.contains(':');
         if is_unclear || (old.is_empty() && new.is_empty()) {
             return Err(BadRename);
@@ -91,7 +98,10 @@ mod tests {
 
     #[test]
     fn names() {
-        let renames = [PrefixRename::new(b"a:", b"b:"), PrefixRename::new(b"", b"x")];
+        let renames = [
+            PrefixRename::new(b"a:", b"b:"),
+            PrefixRename::new(b"", b"x"),
+        ];
         assert_eq!(renamed(&renames, b"a:1").as_deref(), Some(&b"b:1"[..]));
         assert_eq!(renamed(&renames, b"c").as_deref(), Some(&b"xc"[..]));
         assert_eq!(renamed(&renames[..1], b"c"), None);

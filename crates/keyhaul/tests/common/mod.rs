@@ -2,31 +2,37 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod copying;
+
 use std::process::Command;
 use std::time::Duration;
 
 use keyhaul_testkit::process::{self, Outcome};
 
 /// Far above what any of these runs need: a hang fails with a name.
-pub const DEADLINE: Duration = Duration::from_secs(120);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The command with these arguments, not started yet.
-pub fn command(args: &[&str]) -> Command {
+pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keyhaul"));
     command.args(args);
-    for variable in ["KEYHAUL_SOURCE_PASS", "KEYHAUL_TARGET_PASS", "REDISCLI_AUTH"] {
+    for variable in [
+        "KEYHAUL_SOURCE_PASS",
+        "KEYHAUL_TARGET_PASS",
+        "REDISCLI_AUTH",
+    ] {
         command.env_remove(variable);
     }
     command
 }
 
 /// Runs keyhaul with these arguments to its end.
-pub fn keyhaul(args: &[&str]) -> Outcome {
+pub(crate) fn keyhaul(args: &[&str]) -> Outcome {
     process::run(command(args), DEADLINE)
 }
 
 /// Runs keyhaul with these arguments and variables to its end.
-pub fn keyhaul_with(args: &[&str], variables: &[(&str, &str)]) -> Outcome {
+pub(crate) fn keyhaul_with(args: &[&str], variables: &[(&str, &str)]) -> Outcome {
     let mut command = command(args);
     command.envs(variables.iter().copied());
     process::run(command, DEADLINE)
