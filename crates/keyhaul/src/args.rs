@@ -75,12 +75,13 @@ pub(crate) struct ReplicateArgs {
     ///
     /// redis://[user[:password]@]host[:port][/db], rediss:// for TLS, valkey://, valkeys://,
     /// unix:///path[?db=N], redis-sentinel://host,host/name[/db], or a bare host[:port]. Several
-    /// seed nodes are separated by commas. A cluster is recognised by itself.
-    #[arg(value_name = "SOURCE", help_heading = ENDPOINTS)]
+    /// seed nodes are separated by commas. A cluster is recognised by itself. Any of the TLS options
+    /// below switches TLS on where the scheme does not.
+    #[arg(value_name = "SOURCE")]
     pub(crate) source: String,
 
     /// Where they go, in the same forms
-    #[arg(value_name = "TARGET", help_heading = ENDPOINTS)]
+    #[arg(value_name = "TARGET")]
     pub(crate) target: String,
 
     #[command(flatten, next_help_heading = ENDPOINTS)]

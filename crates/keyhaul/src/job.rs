@@ -61,8 +61,8 @@ pub(crate) fn resolve(
         &args.target_side.typed(),
         &[environment.target_password.as_deref(), any_password],
     )?;
-    let dbs = dbs(&args.db, source.endpoint.db)?;
-    let db_map = db_map(&args.db_map, dbs.as_deref(), target.endpoint.db)?;
+    let dbs = dbs(&args.db)?;
+    let db_map = db_map(&args.db_map, dbs.as_deref())?;
     let options = CopyOptions {
         key_patterns: globs(&args.key_pattern),
         key_excludes: globs(&args.key_exclude),
@@ -131,34 +131,23 @@ fn globs(texts: &[String]) -> Vec<Glob> {
         .collect()
 }
 
-/// `--db`, else the db of the source's URI, else all (`None`).
-fn dbs(typed: &[String], of_uri: Option<u32>) -> Result<Option<Vec<u32>>, UsageError> {
-    if typed.is_empty() {
-        return Ok(of_uri.map(|db| vec![db]));
-    }
+/// `--db`; `None`: all, or the one that the source's URI names.
+fn dbs(typed: &[String]) -> Result<Option<Vec<u32>>, UsageError> {
     let is_all = matches!(typed, [one] if one.trim().eq_ignore_ascii_case("all"));
-    let mut dbs = Vec::new();
-    if !is_all {
-        for text in typed {
-            let db = db_number(text)
-                .ok_or_else(|| UsageError::new("--db needs numbers separated by commas, or all"))?;
-            dbs.push(db);
-        }
-        dbs.sort_unstable();
-        dbs.dedup();
+    if typed.is_empty() || is_all {
+        return Ok(None);
     }
-    if let Some(db) = of_uri
-        && dbs != [db]
-    {
-        return Err(UsageError::new(format!(
-            "--db says otherwise than the source, which names db {db}: leave one of them out"
-        )));
-    }
-    Ok((!is_all).then_some(dbs))
+    let number = |text: &String| {
+        db_number(text)
+            .ok_or_else(|| UsageError::new("--db needs numbers separated by commas, or all"))
+    };
+    let mut dbs: Vec<u32> = typed.iter().map(number).collect::<Result<_, _>>()?;
+    dbs.sort_unstable();
+    dbs.dedup();
+    Ok(Some(dbs))
 }
 
-/// `--db-map`, and the db of the target's URI as the place of the only db that goes over.
-fn db_map(typed: &[String], dbs: Option<&[u32]>, of_uri: Option<u32>) -> Result<DbMap, UsageError> {
+fn db_map(typed: &[String], dbs: Option<&[u32]>) -> Result<DbMap, UsageError> {
     let wrong = |message: String| Err(UsageError::new(message));
     let mut map = DbMap::default();
     for text in typed {
@@ -175,27 +164,7 @@ fn db_map(typed: &[String], dbs: Option<&[u32]>, of_uri: Option<u32>) -> Result<
         }
         if dbs.is_some_and(|dbs| !dbs.contains(&source_db)) {
             return wrong(format!(
-                "--db-map names db {source_db}, which is not copied"
-            ));
-        }
-    }
-    let Some(target_db) = of_uri else {
-        return Ok(map);
-    };
-    match dbs {
-        Some([source_db]) if !map.names(*source_db) => {
-            map.insert(*source_db, target_db);
-        }
-        Some([source_db]) if map.target_db(*source_db) == target_db => {}
-        Some([_]) => {
-            return wrong(format!(
-                "--db-map says otherwise than the target, which names db {target_db}"
-            ));
-        }
-        _ => {
-            return wrong(format!(
-                "the target names db {target_db}, but more than one db may go over: \
-                 choose one with --db, or leave it out and use --db-map"
+                "--db-map names db {source_db}, which --db leaves out"
             ));
         }
     }
@@ -309,26 +278,17 @@ mod tests {
     }
 
     #[test]
-    fn dbs_of_uris_and_options() {
-        // Command line, dbs of the source, entries of the map.
-        type Row = (&'static str, Option<&'static [u32]>, &'static [(u32, u32)]);
-        let rows: [Row; 9] = [
-            ("a b", None, &[]),
-            ("a b --db all", None, &[]),
-            ("redis://a/2 b", Some(&[2]), &[]),
-            ("redis://a/2 redis://b/5", Some(&[2]), &[(2, 5)]),
-            ("redis://a/2 redis://b/2", Some(&[2]), &[(2, 2)]),
-            ("redis://a/2 b --db 2", Some(&[2]), &[]),
-            ("a redis://b/5 --db 1", Some(&[1]), &[(1, 5)]),
-            ("a redis://b/5 --db 1 --db-map 1:5", Some(&[1]), &[(1, 5)]),
-            ("a b --db-map 1:0,1:0", None, &[(1, 0)]),
-        ];
-        for (line, dbs, map) in rows {
-            let options = request(line)
-                .unwrap_or_else(|e| panic!("{line}: {e}"))
-                .options;
-            assert_eq!(options.dbs.as_deref(), dbs, "{line}");
-            assert_eq!(options.db_map.iter().collect::<Vec<_>>(), map, "{line}");
+    fn dbs() {
+        for (line, dbs) in [
+            ("a b", None),
+            ("a b --db ALL", None),
+            ("a b --db 3 --db 1,3", Some(vec![1, 3])),
+            // What a URI names is the engine's to judge, which knows the dbs that hold keys.
+            ("redis://a/2 redis://b/5", None),
+        ] {
+            assert_eq!(request(line).unwrap().options.dbs, dbs, "{line}");
         }
+        let twice_the_same = request("a b --db-map 1:0,1:0").unwrap().options.db_map;
+        assert_eq!(twice_the_same.iter().collect::<Vec<_>>(), [(1, 0)]);
     }
 }

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use keyhaul_engine::options::OnConflict;
 use keyhaul_engine::receipt::{Outcome, Receipt, VerifyCounts};
 
 use crate::exit::Exit;
@@ -16,51 +17,71 @@ pub(crate) struct Ends {
     pub(crate) target: String,
 }
 
-/// Writes the summary. `report` is where the JSON report was written, if it was.
-pub(crate) fn write(
-    out: &mut impl Write,
-    ends: &Ends,
-    receipt: &Receipt,
-    exit: Exit,
-    report: Option<&Path>,
-) -> io::Result<()> {
-    writeln!(out, "{}", headline(receipt, exit))?;
-    writeln!(out)?;
-    let mut row = |name: &str, text: String| writeln!(out, "  {name:10} {text}");
-    row("from", ends.source.clone())?;
-    row("to", ends.target.clone())?;
-    row("copied", copied(receipt))?;
-    if receipt.keys_skipped > 0 {
-        let keys = count(receipt.keys_skipped, "key");
-        row("skipped", format!("{keys} that the target held already"))?;
+/// What the summary says beside the receipt.
+#[derive(Debug)]
+pub(crate) struct Summary<'a> {
+    pub(crate) ends: &'a Ends,
+    pub(crate) on_conflict: OnConflict,
+    pub(crate) exit: Exit,
+    /// Where the JSON report was written, if it was.
+    pub(crate) report: Option<&'a Path>,
+}
+
+impl Summary<'_> {
+    /// Writes the summary.
+    pub(crate) fn write(&self, out: &mut impl Write, receipt: &Receipt) -> io::Result<()> {
+        let Self {
+            ends,
+            on_conflict,
+            exit,
+            report,
+        } = *self;
+        writeln!(out, "{}", headline(receipt, exit))?;
+        writeln!(out)?;
+        let mut row = |name: &str, text: String| writeln!(out, "  {name:10} {text}");
+        row("from", ends.source.clone())?;
+        row("to", ends.target.clone())?;
+        row("copied", copied(receipt))?;
+        if receipt.keys_skipped > 0 {
+            let keys = count(receipt.keys_skipped, "key");
+            row("skipped", format!("{keys} that the target held already"))?;
+        }
+        if receipt.keys_gone > 0 {
+            let keys = count(receipt.keys_gone, "key");
+            row(
+                "gone",
+                format!("{keys} expired or deleted on the source during the run"),
+            )?;
+        }
+        if receipt.functions_copied > 0 {
+            row("functions", libraries(receipt.functions_copied))?;
+        }
+        row("not moved", not_moved(receipt))?;
+        row("verified", verified(receipt, on_conflict))?;
+        if receipt.retries > 0 {
+            row("retries", size::show_count(receipt.retries))?;
+        }
+        if let Some(report) = report {
+            row("report", report.display().to_string())?;
+        }
+        write_lists(out, receipt)?;
+        if matches!(receipt.outcome, Outcome::Stopped(_)) {
+            writeln!(
+                out,
+                "\nto go on, give the same command again: it starts over, and"
+            )?;
+            writeln!(out, "{}", fate_of_what_is_there(on_conflict))?;
+        }
+        Ok(())
     }
-    if receipt.keys_gone > 0 {
-        let keys = count(receipt.keys_gone, "key");
-        row(
-            "gone",
-            format!("{keys} expired or deleted on the source during the run"),
-        )?;
+}
+
+fn fate_of_what_is_there(on_conflict: OnConflict) -> &'static str {
+    match on_conflict {
+        OnConflict::Replace => "keys that are there already are replaced by the same",
+        OnConflict::Skip => "keys that are there already are left as they are",
+        OnConflict::Fail => "keys that are there already with the same value are left as they are",
     }
-    if receipt.functions_copied > 0 {
-        row("functions", libraries(receipt.functions_copied))?;
-    }
-    row("not moved", not_moved(receipt))?;
-    row("verified", verified(receipt))?;
-    if receipt.retries > 0 {
-        row("retries", size::show_count(receipt.retries))?;
-    }
-    if let Some(report) = report {
-        row("report", report.display().to_string())?;
-    }
-    write_lists(out, receipt)?;
-    if exit == Exit::Stopped {
-        writeln!(
-            out,
-            "\nto go on, give the same command again: it starts over, and keys that are there \
-             already are\nreplaced by the same"
-        )?;
-    }
-    Ok(())
 }
 
 fn headline(receipt: &Receipt, exit: Exit) -> String {
@@ -68,10 +89,19 @@ fn headline(receipt: &Receipt, exit: Exit) -> String {
     let not_moved = receipt.not_moved.count;
     let mut text = match &receipt.outcome {
         Outcome::Stopped(reason) => format!("stopped before the end: {reason}"),
-        Outcome::Done if receipt.verify.is_some() => {
-            "done: all keys were copied and verified".into()
+        Outcome::Done => {
+            let all = if receipt.keys_skipped > 0 {
+                "are there"
+            } else {
+                "were copied"
+            };
+            let verified = if receipt.verify.is_some() {
+                " and verified"
+            } else {
+                ", not verified"
+            };
+            format!("done: all keys {all}{verified}")
         }
-        Outcome::Done => "done: all keys were copied, not verified".into(),
         Outcome::Different | Outcome::NotAllMoved => {
             let mut parts = Vec::new();
             if unexplained > 0 {
@@ -80,10 +110,18 @@ fn headline(receipt: &Receipt, exit: Exit) -> String {
             if not_moved > 0 {
                 parts.push(format!("{} not moved", count(not_moved, "key")));
             }
+            if parts.is_empty() {
+                parts.push("not all function libraries were copied, see the remarks".into());
+            }
             format!("finished: {}", parts.join(", "))
         }
     };
-    if exit != Exit::Done {
+    if exit != Exit::of_receipt(receipt) {
+        text.push_str(&format!(
+            " (exit code {}: the report could not be written)",
+            exit.code()
+        ));
+    } else if exit != Exit::Done {
         text.push_str(&format!(" (exit code {})", exit.code()));
     }
     text
@@ -117,12 +155,17 @@ fn not_moved(receipt: &Receipt) -> String {
     }
 }
 
-fn verified(receipt: &Receipt) -> String {
+fn verified(receipt: &Receipt, on_conflict: OnConflict) -> String {
     let Some(verify) = &receipt.verify else {
         return "no".into();
     };
+    let what = match on_conflict {
+        // What was there before may be anything.
+        OnConflict::Skip => "are on the target",
+        OnConflict::Replace | OnConflict::Fail => "the same in existence, type and expiry",
+    };
     let mut parts = vec![format!(
-        "{} of {} the same in existence, type and expiry, in {}",
+        "{} of {} {what}, in {}",
         size::show_count(verify.same),
         count(verify.checked, "key"),
         duration::show(receipt.verify_time)
@@ -219,8 +262,13 @@ mod tests {
             target: "redis://b:1".into(),
         };
         let mut out = Vec::new();
-        let exit = Exit::of_receipt(receipt);
-        write(&mut out, &ends, receipt, exit, Some(Path::new("r.json"))).unwrap();
+        let summary = Summary {
+            ends: &ends,
+            on_conflict: OnConflict::Replace,
+            exit: Exit::of_receipt(receipt),
+            report: Some(Path::new("r.json")),
+        };
+        summary.write(&mut out, receipt).unwrap();
         String::from_utf8(out).unwrap()
     }
 

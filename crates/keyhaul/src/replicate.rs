@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use keyhaul_engine::Job;
-use keyhaul_engine::options::CopyOptions;
+use keyhaul_engine::options::{CopyOptions, OnConflict};
 use keyhaul_engine::plan::{Plan, PlanError};
 use keyhaul_engine::progress::Progress;
 use keyhaul_engine::receipt::Receipt;
@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use crate::exit::Exit;
 use crate::job::Request;
 use crate::progress::{self, ShowOptions, Style};
-use crate::receipt::{self, Ends};
-use crate::report::{Report, ReportFile};
+use crate::receipt::{Ends, Summary};
+use crate::report::{self, Report, ReportFile};
 use crate::screen::Screen;
 use crate::show_plan;
 
@@ -58,11 +58,23 @@ pub(crate) async fn replicate(
     screen.line(&plan_text(job.plan()));
 
     let warnings = job.plan().warnings.clone();
+    let on_conflict = request.options.on_conflict;
     let receipt = run(job, &request, screen, stop).await;
     // Off this task, so that a second Ctrl-C is heard while a long report is written.
     tokio::task::spawn_blocking({
         let screen = screen.clone();
-        move || sum_up(receipt, &ends, &warnings, report.as_ref(), &screen)
+        move || {
+            sum_up(
+                receipt,
+                &Told {
+                    ends,
+                    warnings,
+                    on_conflict,
+                },
+                report.as_ref(),
+                &screen,
+            )
+        }
     })
     .await
     .map_err(anyhow::Error::from)
@@ -96,29 +108,42 @@ fn is_filtered(options: &CopyOptions) -> bool {
         && options.key_types.is_empty())
 }
 
+/// What report and summary say of a job beside its receipt.
+struct Told {
+    ends: Ends,
+    warnings: Vec<String>,
+    on_conflict: OnConflict,
+}
+
 /// Writes report and summary; a report that is lost is never a success.
-fn sum_up(
-    mut receipt: Receipt,
-    ends: &Ends,
-    warnings: &[String],
-    report: Option<&ReportFile>,
-    screen: &Screen,
-) -> Exit {
+fn sum_up(mut receipt: Receipt, told: &Told, report: Option<&ReportFile>, screen: &Screen) -> Exit {
     let mut exit = Exit::of_receipt(&receipt);
     let mut written = None;
     if let Some(file) = report {
-        match file.write(&Report::of_receipt(ends, warnings, &mut receipt, exit)) {
-            Ok(()) => written = Some(file.path()),
+        match file.write(&Report::of_receipt(
+            &told.ends,
+            &told.warnings,
+            &mut receipt,
+            exit,
+        )) {
+            Ok(()) => written = Some(file.shown()),
             Err(e) => {
                 exit = exit.with_lost_output();
-                screen.line(&lost_report(file, &e));
+                screen.line(&format!("error: {}", lost_report(file, &e)));
             }
         }
     }
     let mut text = Vec::new();
-    let summary =
-        receipt::write(&mut text, ends, &receipt, exit, written).and_then(|()| write_stdout(&text));
-    match summary {
+    let summary = Summary {
+        ends: &told.ends,
+        on_conflict: told.on_conflict,
+        exit,
+        report: written,
+    };
+    let written = summary
+        .write(&mut text, &receipt)
+        .and_then(|()| write_stdout(&text));
+    match written {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
             screen.line(&format!("error: cannot write to standard output: {e}"));
             exit.with_lost_output()
@@ -158,21 +183,22 @@ fn write_small_report(file: Option<&ReportFile>, report: &Report<'_>, screen: &S
     if let Some(file) = file
         && let Err(e) = file.write(report)
     {
-        screen.line(&lost_report(file, &e));
+        screen.line(&format!("error: {}", lost_report(file, &e)));
     }
 }
 
 fn lost_report(file: &ReportFile, error: &io::Error) -> String {
     format!(
         "error: cannot write the report {}: {error}",
-        file.path().display()
+        file.shown().display()
     )
 }
 
 /// `--dry-run`: the plan is the result.
 fn show_only(plan: &Plan, ends: &Ends, report: Option<&ReportFile>) -> anyhow::Result<Exit> {
     if let Some(file) = report {
-        file.write(&Report::of_plan(ends, &plan.warnings))?;
+        file.write(&Report::of_plan(ends, &plan.warnings))
+            .map_err(|e| anyhow::anyhow!(lost_report(file, &e)))?;
     }
     write_stdout(format!("{}\n", plan_text(plan)).as_bytes())?;
     Ok(Exit::Done)

@@ -23,6 +23,8 @@ const SCHEMA: u32 = 1;
 /// A place where a report can be written.
 #[derive(Debug)]
 pub(crate) struct ReportFile {
+    /// As it was typed.
+    shown: PathBuf,
     path: PathBuf,
 }
 
@@ -35,6 +37,7 @@ impl ReportFile {
                 path.display()
             ))
         };
+        let shown = path.to_owned();
         // What a link points to is replaced, not the link.
         let path = match fs::metadata(path) {
             Ok(found) if found.is_file() => {
@@ -47,13 +50,14 @@ impl ReportFile {
         if path.file_name().is_none() {
             return Err(wrong("it names no file".into()));
         }
-        let file = Self { path };
+        let file = Self { shown, path };
         file.temporary().map_err(|e| wrong(plain_reason(&e)))?;
         Ok(file)
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// The path as it was typed.
+    pub(crate) fn shown(&self) -> &Path {
+        &self.shown
     }
 
     /// Writes the report: whole or not at all.
@@ -85,7 +89,7 @@ impl ReportFile {
 }
 
 /// Without the name of the temporary file, which nobody has asked for.
-fn plain_reason(error: &io::Error) -> String {
+pub(crate) fn plain_reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such folder".into(),
         io::ErrorKind::PermissionDenied => "permission denied".into(),

@@ -226,7 +226,6 @@ fn a_string_of_300_mb_in_little_memory() {
 
 #[track_caller]
 fn assert_below(ran: &Ran, bytes_max: u64) {
-    let peak = ran.outcome.rss_peak_bytes;
-    eprintln!("peak of the resident memory: {peak} bytes");
+    let peak = ran.outcome.peak_rss_bytes;
     assert!(peak < bytes_max, "{peak} bytes: {ran:#?}");
 }

@@ -62,7 +62,7 @@ fn main() {
     let mut measured = Vec::new();
     for _ in 0..runs {
         let target = Server::start(Version::VALKEY_8_0);
-        let args = [source.uri(), target.uri()];
+        let args = [socket_uri(&source), target.uri()];
         measured.push(measure(
             "standalone, Unix socket",
             &keyhaul,
@@ -94,7 +94,7 @@ fn main() {
     {
         let target = Cluster::start(Version::VALKEY_8_0, 3);
         let nodes: Vec<&Server> = target.nodes().iter().collect();
-        let args = [source.uri(), target.uri()];
+        let args = [socket_uri(&source), target.uri()];
         measured.push(measure(
             "to a cluster of 3, TCP",
             &keyhaul,
@@ -104,6 +104,11 @@ fn main() {
         ));
     }
     report(&measured);
+}
+
+/// The source listens on a Unix socket beside its TLS port.
+fn socket_uri(server: &Server) -> String {
+    format!("unix://{}", server.socket().display())
 }
 
 fn measure(

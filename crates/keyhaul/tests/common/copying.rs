@@ -132,14 +132,13 @@ pub(crate) fn key_count(server: &Server) -> u64 {
 
 /// Runs a command given as words; fails on an error reply.
 #[track_caller]
-pub(crate) fn run(server: &Server, db: u32, words: &str) -> redis::Value {
-    let mut words = words.split(' ');
+pub(crate) fn run(server: &Server, db: u32, words_all: &str) -> redis::Value {
+    let mut words = words_all.split(' ');
     let mut command = cmd(words.next().expect("has a name"));
     words.for_each(|word| {
         command.arg(word);
     });
-    let answer = command.query(&mut server.connection(db));
-    answer.unwrap_or_else(|error| panic!("{error}"))
+    command.query(&mut server.connection(db)).expect(words_all)
 }
 
 /// Names of keys in one db, as the report writes them.
