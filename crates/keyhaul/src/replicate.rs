@@ -188,8 +188,9 @@ fn write_small_report(file: Option<&ReportFile>, report: &Report<'_>, screen: &S
 }
 
 fn lost_report(file: &ReportFile, error: &io::Error) -> String {
+    let reason = report::plain_reason(error);
     format!(
-        "error: cannot write the report {}: {error}",
+        "cannot write the report {}: {reason}",
         file.shown().display()
     )
 }
