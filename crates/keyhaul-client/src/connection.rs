@@ -191,7 +191,10 @@ impl Connection {
     }
 
     /// Waits for more bytes.
-    pub(crate) async fn fill(&mut self) -> Result<(), ClientError> {
+    ///
+    /// # Errors
+    /// As [`Connection::token`].
+    pub async fn fill(&mut self) -> Result<(), ClientError> {
         self.input
             .reserve(READ_BYTES.max(self.decoder.bytes_wanted()));
         let Self {

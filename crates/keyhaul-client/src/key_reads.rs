@@ -101,6 +101,28 @@ pub(crate) struct FirstReading {
     asking: Asking,
 }
 
+/// The replies of one key that have arrived so far.
+#[derive(Debug, Default)]
+pub(crate) struct HalfRead {
+    /// 0: PEXPIRETIME is next, 1: DUMP, 2: PEXPIRETIME again.
+    next: u8,
+    first: i64,
+    payload: Option<Bytes>,
+    second: i64,
+    refusal: Option<ServerError>,
+}
+
+/// Whether payload and both readings of the expiry are one state of the key.
+fn judge(first: Expiry, payload: Option<Bytes>, second: Expiry) -> KeyRead {
+    match (payload, first.exact()) {
+        (_, _) if second == Expiry::Gone => KeyRead::Gone,
+        (Some(payload), Some(expire_at_ms)) if first.agrees_with(second) => {
+            KeyRead::Whole { payload, expire_at_ms }
+        }
+        _ => KeyRead::Unsettled,
+    }
+}
+
 impl ReadConnection {
     /// Asks for payload and expiry of these keys; the replies are read by
     /// [`ReadConnection::next_key`], once per key and in order.
@@ -109,6 +131,18 @@ impl ReadConnection {
     /// Those of the connection.
     pub async fn ask_keys(&mut self, keys: &[Bytes], asking: Asking) -> Result<(), ClientError> {
         let output = self.connection.output();
+        if self.expiry == ExpiryCommand::Absolute && asking == Asking::No {
+            const PEXPIRETIME: &[u8] = b"*2\r\n$11\r\nPEXPIRETIME\r\n";
+            const DUMP: &[u8] = b"*2\r\n$4\r\nDUMP\r\n";
+            for key in keys {
+                output.reserve(3 * (PEXPIRETIME.len() + key.len() + 16));
+                for command in [PEXPIRETIME, DUMP, PEXPIRETIME] {
+                    output.extend_from_slice(command);
+                    encode::bulk(output, key);
+                }
+            }
+            return self.connection.flush().await;
+        }
         for key in keys {
             let mut ask = |args: &[&[u8]]| {
                 if asking == Asking::Yes && args.len() > 1 {
@@ -140,6 +174,50 @@ impl ReadConnection {
     /// # Errors
     /// Those of the connection.
     pub async fn next_key(&mut self, asking: Asking) -> Result<KeyRead, ClientError> {
+        if self.expiry == ExpiryCommand::Relative || asking == Asking::Yes {
+            return self.next_key_slowly(asking).await;
+        }
+        loop {
+            if let Some(read) = self.buffered_key()? {
+                return Ok(read);
+            }
+            self.connection.fill().await?;
+        }
+    }
+
+    /// The next key if all of its replies have arrived; else what has arrived is kept. The hot
+    /// path of a copy: no await between the replies of one key.
+    fn buffered_key(&mut self) -> Result<Option<KeyRead>, ClientError> {
+        while self.half.next < 3 {
+            let Some(token) = self.connection.buffered_token()? else { return Ok(None) };
+            match (self.half.next, token) {
+                (0, Token::Int(n)) => self.half.first = n,
+                (1, Token::Bulk(payload)) => self.half.payload = Some(payload),
+                (1, Token::Null) => {}
+                (1, Token::BulkStart(payload_bytes)) => {
+                    let half = std::mem::take(&mut self.half);
+                    let expiry = Expiry::new(half.first, 0, 0);
+                    self.large = Some(FirstReading { expiry, time_ms: 0, asking: Asking::No });
+                    let expire_at_ms = expiry.exact().flatten();
+                    return Ok(Some(KeyRead::Large { payload_bytes, expire_at_ms }));
+                }
+                (2, Token::Int(n)) => self.half.second = n,
+                (_, Token::Error(text)) => {
+                    self.half.refusal.get_or_insert(ServerError::new(text));
+                }
+                _ => return Err(self.connection.unexpected("PEXPIRETIME or DUMP")),
+            }
+            self.half.next += 1;
+        }
+        let half = std::mem::take(&mut self.half);
+        if let Some(error) = half.refusal {
+            return Ok(Some(KeyRead::Refused(error)));
+        }
+        let (first, second) = (Expiry::new(half.first, 0, 0), Expiry::new(half.second, 0, 0));
+        Ok(Some(judge(first, half.payload, second)))
+    }
+
+    async fn next_key_slowly(&mut self, asking: Asking) -> Result<KeyRead, ClientError> {
         let mut refusal = None;
         let before_ms = self.time(&mut refusal).await?;
         let first = self.number(asking, &mut refusal).await?;

@@ -10,7 +10,7 @@ use crate::connection::Connection;
 use crate::connector::{Connector, Greeting};
 use crate::endpoint::Address;
 use crate::error::{ClientError, ServerError};
-use crate::key_reads::FirstReading;
+use crate::key_reads::{FirstReading, HalfRead};
 
 /// How a server tells when a key expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,7 @@ pub struct ReadConnection {
     pub(crate) expiry: ExpiryCommand,
     /// The key whose payload is coming in parts, if there is one.
     pub(crate) large: Option<FirstReading>,
+    pub(crate) half: HalfRead,
     db: Option<u32>,
 }
 
@@ -96,6 +97,7 @@ impl ReadConnection {
             connection,
             expiry,
             large: None,
+            half: HalfRead::default(),
             db: None,
         }
     }

@@ -5,6 +5,7 @@
 use keyhaul_resp::Value;
 
 use crate::endpoint::Address;
+use crate::error::ClientError;
 use crate::slot::{SLOT_COUNT, Slot, SlotSet};
 
 /// Standalone server or cluster.
@@ -74,6 +75,15 @@ impl Topology {
     pub fn owner(&self, slot: Slot) -> Option<&Node> {
         let index = self.owners.get(slot.index()).copied().flatten()?;
         self.primaries.get(usize::from(index))
+    }
+
+    /// The index in [`Topology::primaries`] of the owner of a slot.
+    ///
+    /// # Errors
+    /// [`ClientError::UncoveredSlot`].
+    pub fn owner_index(&self, slot: Slot) -> Result<usize, ClientError> {
+        let index = self.owners.get(slot.index()).copied().flatten();
+        index.map(usize::from).ok_or(ClientError::UncoveredSlot { slot })
     }
 
     /// All slots of one primary.

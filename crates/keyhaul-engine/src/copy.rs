@@ -80,7 +80,8 @@ impl Job {
             ledger.progress.enter(Phase::Verifying);
             verify = self.verify(&ledger).await.ok();
         }
-        ledger.progress.enter(Phase::Done);
+        let is_stopped = ledger.halted().is_some() || ledger.stop.is_cancelled();
+        ledger.progress.enter(if is_stopped { Phase::Stopped } else { Phase::Done });
         self.receipt(&ledger, functions, verify, copy_time, began.elapsed())
     }
 
@@ -214,7 +215,7 @@ impl Job {
         let pattern = self
             .filter
             .server_pattern()
-            .map(|p| bytes::Bytes::copy_from_slice(p));
+            .map(bytes::Bytes::copy_from_slice);
         let scan = ScanOptions {
             pattern,
             key_type,

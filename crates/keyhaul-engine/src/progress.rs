@@ -14,8 +14,10 @@ pub enum Phase {
     Copying,
     /// The target is compared with the source.
     Verifying,
-    /// Nothing moves any more.
+    /// It came to its end.
     Done,
+    /// It was stopped before its end.
+    Stopped,
 }
 
 /// Live counters of a job; shared, never locked on the hot path.
@@ -120,6 +122,7 @@ impl Progress {
             1 => Phase::Copying,
             2 => Phase::Verifying,
             3 => Phase::Done,
+            4 => Phase::Stopped,
             _ => Phase::Starting,
         }
     }

@@ -102,7 +102,7 @@ impl<'a> View<'a> {
     fn new(snapshot: &'a Snapshot, rates: &mut Rates, now: Instant, options: ShowOptions) -> Self {
         let keys_done = match snapshot.phase {
             Phase::Verifying => snapshot.keys_verified,
-            Phase::Starting | Phase::Copying | Phase::Done => {
+            Phase::Starting | Phase::Copying | Phase::Done | Phase::Stopped => {
                 snapshot.keys_copied
                     + snapshot.keys_skipped
                     + snapshot.keys_gone
@@ -192,6 +192,7 @@ fn name(phase: Phase) -> &'static str {
         Phase::Copying => "copying",
         Phase::Verifying => "verifying",
         Phase::Done => "done",
+        Phase::Stopped => "stopped",
     }
 }
 

@@ -34,12 +34,10 @@ fn add_rivals(source: &Server, target: &Server) {
         ("SET r:value 1", "SET r:value 2"),
         ("SET r:type 1", "RPUSH r:type 1"),
         (
-            "r:expiry",
             "SET r:expiry 1 PXAT 4102444800001",
             "SET r:expiry 1 PXAT 4102444800002",
         ),
         (
-            "r:persistent",
             "SET r:persistent 1",
             "SET r:persistent 1 PXAT 4102444800001",
         ),

@@ -26,7 +26,7 @@ const PIPELINES_MAX: usize = 2;
 const PIPELINE_BYTES: usize = 256 * 1024;
 /// Most keys in one pipeline: bounds what a source has to keep ready for us when small keys are
 /// followed by large ones.
-const KEYS_MAX: usize = 256;
+const KEYS_MAX: usize = 512;
 /// How often a key is read again because it changed meanwhile.
 const TRIES_MAX: u32 = 20;
 /// Parts of a large payload between the two connections.

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::ledger::Ledger;
 use crate::patience::GaveUp;
-use crate::progress::Progress;
+use crate::progress::{Phase, Progress};
 use crate::site::SourceLink;
 use crate::source::KeyBatch;
 use crate::source::sieve::Sieve;
@@ -130,7 +130,10 @@ impl Scanner {
     }
 
     async fn hand_on(&self, db: u32, mut keys: Vec<Bytes>) -> Result<(), GaveUp> {
-        Progress::add(&self.ledger.progress.keys_found, keys.len() as u64);
+        // The verification scans once more; its keys were counted before.
+        if self.ledger.progress.phase() == Phase::Copying {
+            Progress::add(&self.ledger.progress.keys_found, keys.len() as u64);
+        }
         while !keys.is_empty() {
             let rest = keys.split_off(keys.len().min(BATCH_KEYS));
             let batch = KeyBatch { db, keys, tries: 0 };

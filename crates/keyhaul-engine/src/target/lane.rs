@@ -14,7 +14,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use keyhaul_client::{
-    Action, Address, Asking, ClientError, KeyRead, ServerError, TargetConnection,
+    Action, Address, Asking, ClientError, KeyRead, Mode, ServerError, Slot, TargetConnection,
 };
 use keyhaul_rdb::same_but_footer;
 use keyhaul_resp::{Token, encode};
@@ -165,6 +165,21 @@ impl Lane {
 
     /// Groups entries by owner and db; the order within a group is kept.
     fn by_node(&mut self, entries: Vec<Entry>) -> Vec<(Address, u32, Vec<Entry>)> {
+        let topology = self.rules.target.routing.topology();
+        let owner = |entry: &Entry| match topology.mode {
+            Mode::Standalone => Ok(0),
+            Mode::Cluster => topology.owner_index(Slot::of_key(&entry.target_key)),
+        };
+        // Mostly all go to one node, and then nothing is moved.
+        if let Some(first) = entries.first()
+            && let Ok(index) = owner(first)
+            && let Some(node) = topology.primaries.get(index)
+            && entries.iter().all(|entry| {
+                entry.target_db == first.target_db && owner(entry).is_ok_and(|o| o == index)
+            })
+        {
+            return vec![(node.address.clone(), first.target_db, entries)];
+        }
         let mut groups: Vec<(Address, u32, Vec<Entry>)> = Vec::new();
         for entry in entries {
             let address = match self.rules.target.address_of_key(&entry.target_key) {
@@ -174,10 +189,7 @@ impl Lane {
                     continue;
                 }
             };
-            match groups
-                .iter_mut()
-                .find(|(a, db, _)| *a == address && *db == entry.target_db)
-            {
+            match groups.iter_mut().find(|(a, db, _)| *a == address && *db == entry.target_db) {
                 Some((_, _, group)) => group.push(entry),
                 None => groups.push((address, entry.target_db, vec![entry])),
             }
@@ -240,7 +252,19 @@ impl Lane {
         }
         let (mut applied, mut bytes) = (0, 0);
         while let Some(entry) = entries.next() {
-            match connection.raw().token().await {
+            let raw = connection.raw();
+            let token = loop {
+                // Mostly many replies have arrived at once: no await for those.
+                match raw.buffered_token() {
+                    Ok(Some(token)) => break Ok(token),
+                    Ok(None) => {}
+                    Err(e) => break Err(e),
+                }
+                if let Err(e) = raw.fill().await {
+                    break Err(e);
+                }
+            };
+            match token {
                 Ok(Token::Simple(_)) => {
                     applied += 1;
                     bytes += entry.payload_bytes();

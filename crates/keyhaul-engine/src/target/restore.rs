@@ -20,8 +20,10 @@ pub(crate) fn head(
     payload_bytes: u64,
     existing: Existing,
 ) {
-    encode::array_header(output, if existing == Existing::Replace { 6 } else { 5 });
-    encode::bulk(output, b"RESTORE");
+    output.extend_from_slice(match existing {
+        Existing::Replace => b"*6\r\n$7\r\nRESTORE\r\n",
+        Existing::Keep => b"*5\r\n$7\r\nRESTORE\r\n",
+    });
     encode::bulk(output, key);
     // An expiry of 0 or below lies in 1970 and must not read as "never".
     encode::bulk_int(output, expire_at_ms.map_or(0, |at| at.max(1)));
