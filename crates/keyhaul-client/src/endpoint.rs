@@ -147,6 +147,15 @@ pub enum EndpointError {
         /// What stood before `://`.
         scheme: String,
     },
+    /// A user or password in front of a bare address.
+    #[error("a login needs a scheme: use redis://user:password@host:port")]
+    LoginWithoutScheme,
+    /// What stands before `://` is no scheme.
+    #[error("this is no URI: use redis://user:password@host:port")]
+    NoUri,
+    /// A `?parameter` that is none of ours; it may hold a password and is not shown.
+    #[error("the only parameter that a URI takes is ?db=N, behind a socket path")]
+    UnknownParameter,
     /// A host or port that cannot be one.
     #[error("bad address '{address}': {reason}")]
     BadAddress {
@@ -183,6 +192,9 @@ impl Endpoint {
             return Err(EndpointError::Empty);
         }
         let Some((scheme, rest)) = text.split_once("://") else {
+            if text.contains('@') {
+                return Err(EndpointError::LoginWithoutScheme);
+            }
             let seeds = Seeds::Servers(addresses(text, DEFAULT_PORT)?);
             return Ok(Self {
                 seeds,
@@ -192,6 +204,15 @@ impl Endpoint {
                 db: None,
             });
         };
+        // What stands here may be the password of a URI with a slip: it is not shown.
+        if !scheme
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '+')
+        {
+            return Err(EndpointError::NoUri);
+        }
+        let is_unix = scheme.to_ascii_lowercase().contains("unix");
+        refuse_parameters(rest, is_unix)?;
         match scheme.to_ascii_lowercase().as_str() {
             "redis" | "valkey" => Self::parse_servers(rest, None),
             "rediss" | "valkeys" => Self::parse_servers(rest, Some(TlsOptions::default())),
@@ -222,6 +243,9 @@ impl Endpoint {
     }
 
     fn parse_unix(rest: &str) -> Result<Self, EndpointError> {
+        if !rest.contains('/') {
+            return Err(EndpointError::Empty);
+        }
         // A socket path may hold '@', so credentials are only looked for before the first '/'.
         let (user, password, rest) = match rest.find('/') {
             Some(slash) if rest[..slash].contains('@') => credentials(rest)?,
@@ -334,6 +358,18 @@ fn addresses(text: &str, default_port: u16) -> Result<Vec<Address>, EndpointErro
         .collect()
 }
 
+/// Only `?db=N` behind a socket path is taken. The login is passed over: a password may hold `?`.
+fn refuse_parameters(rest: &str, is_unix: bool) -> Result<(), EndpointError> {
+    let behind_login = rest.rsplit('@').next().unwrap_or_default();
+    let Some((_, query)) = behind_login.split_once('?') else {
+        return Ok(());
+    };
+    match query.strip_prefix("db=") {
+        Some(db) if is_unix && db.chars().all(|c| c.is_ascii_digit()) => Ok(()),
+        _ => Err(EndpointError::UnknownParameter),
+    }
+}
+
 fn db_number(text: &str) -> Result<Option<u32>, EndpointError> {
     if text.is_empty() {
         return Ok(None);
@@ -421,6 +457,14 @@ mod tests {
             ("redis-sentinel://h", "the name of the primary is missing"),
             ("redis-sentinel://h/", "the name of the primary is missing"),
             ("redis://a b", "no host name has"),
+            ("u:pw@host", "a login needs a scheme"),
+            (":pw@redis://h", "this is no URI"),
+            ("redis://h:6379?password=pw", "the only parameter"),
+            ("redis://h/0?password=pw", "the only parameter"),
+            ("unix:///s?db=1&password=pw", "the only parameter"),
+            ("unix:///s?db=x", "the only parameter"),
+            ("unix://u:pw@", "the address is empty"),
+            ("u:pw@h:1", "a login needs a scheme"),
         ];
         for (typed, reason) in rows {
             let error = Endpoint::parse(typed).expect_err(typed).to_string();

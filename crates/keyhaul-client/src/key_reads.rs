@@ -116,9 +116,10 @@ pub(crate) struct HalfRead {
 fn judge(first: Expiry, payload: Option<Bytes>, second: Expiry) -> KeyRead {
     match (payload, first.exact()) {
         (_, _) if second == Expiry::Gone => KeyRead::Gone,
-        (Some(payload), Some(expire_at_ms)) if first.agrees_with(second) => {
-            KeyRead::Whole { payload, expire_at_ms }
-        }
+        (Some(payload), Some(expire_at_ms)) if first.agrees_with(second) => KeyRead::Whole {
+            payload,
+            expire_at_ms,
+        },
         _ => KeyRead::Unsettled,
     }
 }
@@ -189,7 +190,9 @@ impl ReadConnection {
     /// path of a copy: no await between the replies of one key.
     fn buffered_key(&mut self) -> Result<Option<KeyRead>, ClientError> {
         while self.half.next < 3 {
-            let Some(token) = self.connection.buffered_token()? else { return Ok(None) };
+            let Some(token) = self.connection.buffered_token()? else {
+                return Ok(None);
+            };
             match (self.half.next, token) {
                 (0, Token::Int(n)) => self.half.first = n,
                 (1, Token::Bulk(payload)) => self.half.payload = Some(payload),
@@ -197,9 +200,16 @@ impl ReadConnection {
                 (1, Token::BulkStart(payload_bytes)) => {
                     let half = std::mem::take(&mut self.half);
                     let expiry = Expiry::new(half.first, 0, 0);
-                    self.large = Some(FirstReading { expiry, time_ms: 0, asking: Asking::No });
+                    self.large = Some(FirstReading {
+                        expiry,
+                        time_ms: 0,
+                        asking: Asking::No,
+                    });
                     let expire_at_ms = expiry.exact().flatten();
-                    return Ok(Some(KeyRead::Large { payload_bytes, expire_at_ms }));
+                    return Ok(Some(KeyRead::Large {
+                        payload_bytes,
+                        expire_at_ms,
+                    }));
                 }
                 (2, Token::Int(n)) => self.half.second = n,
                 (_, Token::Error(text)) => {
@@ -213,7 +223,10 @@ impl ReadConnection {
         if let Some(error) = half.refusal {
             return Ok(Some(KeyRead::Refused(error)));
         }
-        let (first, second) = (Expiry::new(half.first, 0, 0), Expiry::new(half.second, 0, 0));
+        let (first, second) = (
+            Expiry::new(half.first, 0, 0),
+            Expiry::new(half.second, 0, 0),
+        );
         Ok(Some(judge(first, half.payload, second)))
     }
 

@@ -83,7 +83,9 @@ impl Topology {
     /// [`ClientError::UncoveredSlot`].
     pub fn owner_index(&self, slot: Slot) -> Result<usize, ClientError> {
         let index = self.owners.get(slot.index()).copied().flatten();
-        index.map(usize::from).ok_or(ClientError::UncoveredSlot { slot })
+        index
+            .map(usize::from)
+            .ok_or(ClientError::UncoveredSlot { slot })
     }
 
     /// All slots of one primary.

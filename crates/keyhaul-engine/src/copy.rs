@@ -81,7 +81,11 @@ impl Job {
             verify = self.verify(&ledger).await.ok();
         }
         let is_stopped = ledger.halted().is_some() || ledger.stop.is_cancelled();
-        ledger.progress.enter(if is_stopped { Phase::Stopped } else { Phase::Done });
+        ledger.progress.enter(if is_stopped {
+            Phase::Stopped
+        } else {
+            Phase::Done
+        });
         self.receipt(&ledger, functions, verify, copy_time, began.elapsed())
     }
 

@@ -176,31 +176,6 @@ fn parse(uri: &str) -> Result<Endpoint, String> {
     if uri.starts_with("file:") || (!uri.contains("://") && uri.ends_with(".rdb")) {
         return Err("RDB files are not available in this version: name a server".into());
     }
-    let Some((scheme, rest)) = uri.split_once("://") else {
-        if uri.contains('@') {
-            return Err("a login needs a scheme: use redis://user:password@host:port".into());
-        }
-        return Endpoint::parse(uri).map_err(|e| e.to_string());
-    };
-    if !scheme
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '+')
-    {
-        return Err("this is no URI: use redis://user:password@host:port".into());
-    }
-    let behind_login = rest.rsplit('@').next().unwrap_or_default();
-    let is_unix = scheme.to_ascii_lowercase().contains("unix");
-    if is_unix && !rest.contains('/') {
-        return Err("the path of the socket is missing: use unix:///path".into());
-    }
-    if let Some((_, query)) = behind_login.split_once('?') {
-        let db = query.strip_prefix("db=").filter(|_| is_unix);
-        if !db.is_some_and(|db| db.chars().all(|c| c.is_ascii_digit())) {
-            return Err(
-                "the only parameter that a URI takes is ?db=N, behind a socket path".into(),
-            );
-        }
-    }
     Endpoint::parse(uri).map_err(|e| e.to_string())
 }
 

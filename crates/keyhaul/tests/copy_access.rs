@@ -24,7 +24,10 @@ fn text(path: &Path) -> &str {
 fn tls_servers(tls: &Tls, options: &[(&str, &str)]) -> (Server, Server) {
     let start = |version| {
         let builder = Server::builder(version).tls(tls);
-        options.iter().fold(builder, |builder, (name, value)| builder.arg(name, value)).start()
+        options
+            .iter()
+            .fold(builder, |builder, (name, value)| builder.arg(name, value))
+            .start()
     };
     let (source, target) = (start(Version::REDIS_7_0), start(Version::VALKEY_8_0));
     dataset().fill(&source);
@@ -37,7 +40,11 @@ fn tls_with_an_own_authority() {
     let (source, target) = tls_servers(&tls, &[]);
     assert!(source.uri().starts_with("rediss://"), "{}", source.uri());
     // A value in parts too.
-    let set = redis::cmd("SETRANGE").arg("large").arg(3_000_000).arg("end").exec(&mut source.client());
+    let set = redis::cmd("SETRANGE")
+        .arg("large")
+        .arg(3_000_000)
+        .arg("end")
+        .exec(&mut source.client());
     set.expect("is taken");
     let ca = tls.ca();
     let options = ["--source-cacert", text(&ca), "--target-cacert", text(&ca)];
@@ -52,18 +59,39 @@ fn tls_with_a_client_certificate() {
     let (source, target) = tls_servers(&tls, &[("tls-auth-clients", "yes")]);
     let (ca, cert, key) = (tls.ca(), tls.client_cert(), tls.client_key());
     let (ca, cert, key) = (text(&ca), text(&cert), text(&key));
-    let source_has = ["--source-cacert", ca, "--source-cert", cert, "--source-key", key];
-    let target_has = ["--target-cacert", ca, "--target-cert", cert, "--target-key", key];
+    let source_has = [
+        "--source-cacert",
+        ca,
+        "--source-cert",
+        cert,
+        "--source-key",
+        key,
+    ];
+    let target_has = [
+        "--target-cacert",
+        ca,
+        "--target-cert",
+        cert,
+        "--target-key",
+        key,
+    ];
     for (options, side) in [
         ([&source_has[..2], &target_has].concat(), "source: "),
         ([&source_has[..], &target_has[..2]].concat(), "target: "),
     ] {
-        copy(&source.uri(), &target.uri(), &options).exits_with(3).says(side);
+        copy(&source.uri(), &target.uri(), &options)
+            .exits_with(3)
+            .says(side);
         assert_eq!(key_count(&target), 0);
     }
-    copy_twice(&source.uri(), &target.uri(), &[source_has, target_has].concat(), || {
-        diff::assert_equal(&View::server(&source), &View::server(&target));
-    });
+    copy_twice(
+        &source.uri(),
+        &target.uri(),
+        &[source_has, target_has].concat(),
+        || {
+            diff::assert_equal(&View::server(&source), &View::server(&target));
+        },
+    );
 }
 
 #[test]
@@ -72,7 +100,9 @@ fn certificates_that_prove_nothing_are_refused() {
     let source = Server::start(Version::REDIS_7_0);
     dataset().fill(&source);
     let start = |cert: &Path, key: &Path| {
-        Server::builder(Version::VALKEY_8_0).tls_with_certificate(&tls, cert, key).start()
+        Server::builder(Version::VALKEY_8_0)
+            .tls_with_certificate(&tls, cert, key)
+            .start()
     };
     let good = start(&tls.server_cert(), &tls.server_key());
     let expired = start(&tls.expired_cert(), &tls.expired_key());
@@ -82,13 +112,26 @@ fn certificates_that_prove_nothing_are_refused() {
         (&good, vec!["--target-cacert", text(&wrong_ca)]),
         (&good, vec![]),
         (&good, vec!["--target-cacert", "/no/such/ca.pem"]),
-        (&good, vec!["--target-cacert", text(&ca), "--target-cert", text(&ca), "--target-key", text(&ca)]),
+        (
+            &good,
+            vec![
+                "--target-cacert",
+                text(&ca),
+                "--target-cert",
+                text(&ca),
+                "--target-key",
+                text(&ca),
+            ],
+        ),
         (&expired, vec!["--target-cacert", text(&ca)]),
         (&wrong_host, vec!["--target-cacert", text(&ca)]),
     ] {
         let ran = copy(&source.uri(), &target.uri(), &options);
         let complaint = ran.outcome.stderr.clone();
-        assert!(matches!(ran.outcome.code, Some(2 | 3)), "{options:?}: {ran:#?}");
+        assert!(
+            matches!(ran.outcome.code, Some(2 | 3)),
+            "{options:?}: {ran:#?}"
+        );
         assert!(complaint.contains("target"), "{options:?}: {ran:#?}");
         assert_eq!(complaint.lines().count(), 1, "{options:?}: {ran:#?}");
         assert_eq!(key_count(target), 0, "{options:?}");
@@ -111,17 +154,27 @@ fn plain_to_a_tls_port_and_tls_to_a_plain_port() {
     let target = Server::builder(Version::VALKEY_8_0).tcp().tls(&tls).start();
     dataset().fill(&source);
     let plain_to_tls = format!("redis://127.0.0.1:{}", target.tls_port());
-    copy(&source.uri(), &plain_to_tls, &[]).exits_with(3).says("rediss://");
+    copy(&source.uri(), &plain_to_tls, &[])
+        .exits_with(3)
+        .says("rediss://");
     let tls_to_plain = format!("rediss://127.0.0.1:{}", target.port());
-    copy(&source.uri(), &tls_to_plain, &["--target-insecure"]).exits_with(3).says("target");
+    copy(&source.uri(), &tls_to_plain, &["--target-insecure"])
+        .exits_with(3)
+        .says("target");
     assert_eq!(key_count(&target), 0);
 }
 
 #[test]
 fn tls_clusters() {
     let tls = Tls::new();
-    let source = Cluster::builder(Version::REDIS_7_0).primaries(2).tls(&tls).start();
-    let target = Cluster::builder(Version::VALKEY_8_0).tls(&tls).password("secret").start();
+    let source = Cluster::builder(Version::REDIS_7_0)
+        .primaries(2)
+        .tls(&tls)
+        .start();
+    let target = Cluster::builder(Version::VALKEY_8_0)
+        .tls(&tls)
+        .password("secret")
+        .start();
     dataset().fill_cluster(&source);
     let ca = tls.ca();
     let options = ["--source-cacert", text(&ca), "--target-cacert", text(&ca)];
@@ -143,24 +196,73 @@ fn passwords_by_option_variable_and_uri() {
         .password(SOURCE_PASS)
         .acl_user("mover", &user("m-secret"))
         .start();
-    let target = Server::builder(Version::VALKEY_8_0).tcp().password(TARGET_PASS).start();
+    let target = Server::builder(Version::VALKEY_8_0)
+        .tcp()
+        .password(TARGET_PASS)
+        .start();
     dataset().fill(&source);
     let in_uri = |uri: &str, login: &str| uri.replace("redis://", &format!("redis://{login}@"));
     let (from, to) = (source.tcp_uri(), target.tcp_uri());
-    let both = [("KEYHAUL_SOURCE_PASS", SOURCE_PASS), ("KEYHAUL_TARGET_PASS", TARGET_PASS)];
+    let both = [
+        ("KEYHAUL_SOURCE_PASS", SOURCE_PASS),
+        ("KEYHAUL_TARGET_PASS", TARGET_PASS),
+    ];
     let escaped = ":s%40cret%3A%2F%25";
     type Row<'a> = (String, String, Vec<&'a str>, Vec<(&'a str, &'a str)>);
     let good: Vec<Row> = vec![
-        (from.clone(), to.clone(), vec!["--source-pass", SOURCE_PASS, "--target-pass", TARGET_PASS], vec![]),
+        (
+            from.clone(),
+            to.clone(),
+            vec!["--source-pass", SOURCE_PASS, "--target-pass", TARGET_PASS],
+            vec![],
+        ),
         (from.clone(), to.clone(), vec![], both.to_vec()),
-        (from.clone(), to.clone(), vec!["--target-pass", TARGET_PASS], vec![("REDISCLI_AUTH", SOURCE_PASS)]),
-        (in_uri(&from, escaped), in_uri(&to, ":t-secret"), vec![], vec![]),
+        (
+            from.clone(),
+            to.clone(),
+            vec!["--target-pass", TARGET_PASS],
+            vec![("REDISCLI_AUTH", SOURCE_PASS)],
+        ),
+        (
+            in_uri(&from, escaped),
+            in_uri(&to, ":t-secret"),
+            vec![],
+            vec![],
+        ),
         // What is said about one end counts before what is said for both; an option before a URI.
-        (in_uri(&from, escaped), to.clone(), vec![], vec![("KEYHAUL_TARGET_PASS", TARGET_PASS), ("REDISCLI_AUTH", "no")]),
-        (in_uri(&from, ":no"), to.clone(), vec!["--source-pass", SOURCE_PASS], both[1..].to_vec()),
-        (in_uri(&from, "mover:m-secret"), to.clone(), vec![], both[1..].to_vec()),
-        (from.clone(), to.clone(), vec!["--source-user", "mover"], vec![("KEYHAUL_SOURCE_PASS", "m-secret"), both[1]]),
-        (format!("unix://{}", source.socket().display()), to.clone(), vec![], both.to_vec()),
+        (
+            in_uri(&from, escaped),
+            to.clone(),
+            vec![],
+            vec![
+                ("KEYHAUL_TARGET_PASS", TARGET_PASS),
+                ("REDISCLI_AUTH", "no"),
+            ],
+        ),
+        (
+            in_uri(&from, ":no"),
+            to.clone(),
+            vec!["--source-pass", SOURCE_PASS],
+            both[1..].to_vec(),
+        ),
+        (
+            in_uri(&from, "mover:m-secret"),
+            to.clone(),
+            vec![],
+            both[1..].to_vec(),
+        ),
+        (
+            from.clone(),
+            to.clone(),
+            vec!["--source-user", "mover"],
+            vec![("KEYHAUL_SOURCE_PASS", "m-secret"), both[1]],
+        ),
+        (
+            format!("unix://{}", source.socket().display()),
+            to.clone(),
+            vec![],
+            both.to_vec(),
+        ),
     ];
     for (from, to, options, variables) in &good {
         let ran = copy_with(from, to, options, variables).exits_with(0);
@@ -169,9 +271,24 @@ fn passwords_by_option_variable_and_uri() {
     }
     let bad: Vec<Row> = vec![
         (from.clone(), to.clone(), vec![], vec![]),
-        (in_uri(&from, "mover:x-secret"), to.clone(), vec![], both[1..].to_vec()),
-        (from.clone(), in_uri(&to, ":x-secret"), vec![], both[..1].to_vec()),
-        (from.clone(), to.clone(), vec!["--source-user", "nobody"], both.to_vec()),
+        (
+            in_uri(&from, "mover:x-secret"),
+            to.clone(),
+            vec![],
+            both[1..].to_vec(),
+        ),
+        (
+            from.clone(),
+            in_uri(&to, ":x-secret"),
+            vec![],
+            both[..1].to_vec(),
+        ),
+        (
+            from.clone(),
+            to.clone(),
+            vec!["--source-user", "nobody"],
+            both.to_vec(),
+        ),
     ];
     for (from, to, options, variables) in &bad {
         let ran = copy_with(from, to, options, variables).exits_with(3);

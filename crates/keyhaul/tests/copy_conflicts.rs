@@ -9,7 +9,10 @@ use redis::cmd;
 
 /// A source with keys of every kind, an empty target.
 fn servers() -> (Server, Server) {
-    (filled(Version::REDIS_7_0), Server::start(Version::VALKEY_8_0))
+    (
+        filled(Version::REDIS_7_0),
+        Server::start(Version::VALKEY_8_0),
+    )
 }
 
 fn filled(version: Version) -> Server {
@@ -149,9 +152,14 @@ fn fail_and_an_identical_target_of_another_version() {
 /// or by the version.
 fn fail_and_an_identical_target(source: Version, target: Version) {
     let (source, target) = (filled(source), Server::start(target));
-    copy_twice(&source.uri(), &target.uri(), &["--on-conflict", "fail"], || {
-        assert_equal(&source, &target);
-    });
+    copy_twice(
+        &source.uri(),
+        &target.uri(),
+        &["--on-conflict", "fail"],
+        || {
+            assert_equal(&source, &target);
+        },
+    );
 }
 
 #[test]
@@ -160,11 +168,20 @@ fn fail_and_large_values() {
     let target = Server::start(Version::VALKEY_8_0);
     for (key, bytes) in [("a", 600_000), ("b", 5_000_000)] {
         let value = noise(bytes, 7);
-        cmd("SET").arg(key).arg(value).exec(&mut source.client()).expect("is taken");
+        cmd("SET")
+            .arg(key)
+            .arg(value)
+            .exec(&mut source.client())
+            .expect("is taken");
     }
-    copy_twice(&source.uri(), &target.uri(), &["--on-conflict", "fail"], || {
-        assert_equal(&source, &target);
-    });
+    copy_twice(
+        &source.uri(),
+        &target.uri(),
+        &["--on-conflict", "fail"],
+        || {
+            assert_equal(&source, &target);
+        },
+    );
     run(&target, 0, "SETRANGE b 4000000 other");
     run(&target, 0, "PEXPIREAT a 4102444800001");
     let ran = copy(&source.uri(), &target.uri(), &["--on-conflict", "fail"]).exits_with(4);

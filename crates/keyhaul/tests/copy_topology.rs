@@ -23,7 +23,10 @@ fn standalone(version: Version) -> Server {
 
 fn load_function(server: &Server) {
     let code = "#!lua name=one\nredis.register_function('f', function() return 1 end)";
-    let load = cmd("FUNCTION").arg("LOAD").arg(code).exec(&mut server.client());
+    let load = cmd("FUNCTION")
+        .arg("LOAD")
+        .arg(code)
+        .exec(&mut server.client());
     load.expect("is taken");
 }
 
@@ -35,7 +38,12 @@ fn standalone_to_cluster() {
     load_function(&source);
     // In parts too, on each of the nodes.
     for n in 0..12 {
-        cmd("SETRANGE").arg(n).arg(700_000).arg("end").exec(&mut source.client()).expect("is taken");
+        cmd("SETRANGE")
+            .arg(n)
+            .arg(700_000)
+            .arg("end")
+            .exec(&mut source.client())
+            .expect("is taken");
     }
     copy_twice(&source.tcp_uri(), &target.uri(), &[], || {
         diff::assert_equal(&View::server(&source), &View::cluster(&target));
@@ -51,9 +59,14 @@ fn cluster_to_standalone() {
     let target = standalone(Version::VALKEY_8_0);
     dataset(42).fill_cluster(&source);
     // Any node tells where the others are, also one that owns none of the keys.
-    let ran = copy_twice(&source.nodes()[2].uri(), &target.uri(), &["--read-threads", "2"], || {
-        diff::assert_equal(&View::cluster(&source), &View::server(&target));
-    });
+    let ran = copy_twice(
+        &source.nodes()[2].uri(),
+        &target.uri(),
+        &["--read-threads", "2"],
+        || {
+            diff::assert_equal(&View::cluster(&source), &View::server(&target));
+        },
+    );
     assert_eq!(ran.count("copied"), 1500, "{ran:#?}");
     // Into another db than 0 too.
     run(&target, 0, "FLUSHALL");
@@ -89,13 +102,18 @@ fn renaming_from_cluster_to_cluster() {
     let target = Cluster::start(Version::REDIS_7_0, 2);
     dataset(44).fill_cluster(&source);
     // The new name of a key lies in another slot.
-    copy_twice(&source.uri(), &target.uri(), &["--rename-prefix", "=tenant:"], || {
-        diff::assert_equal_with(
-            &View::cluster(&source),
-            &View::cluster(&target),
-            &DiffOptions::default().renaming_prefix(b"", b"tenant:"),
-        );
-    });
+    copy_twice(
+        &source.uri(),
+        &target.uri(),
+        &["--rename-prefix", "=tenant:"],
+        || {
+            diff::assert_equal_with(
+                &View::cluster(&source),
+                &View::cluster(&target),
+                &DiffOptions::default().renaming_prefix(b"", b"tenant:"),
+            );
+        },
+    );
 }
 
 #[test]
@@ -112,25 +130,40 @@ fn several_dbs_to_a_cluster() {
     }
     assert_eq!(keys_of_target(), 0);
     copy(&source.uri(), &target.uri(), &["--db", "3"]).exits_with(3);
-    copy(&source.uri(), &target.uri(), &["--db-map", "3:0"]).exits_with(3).says("5");
+    copy(&source.uri(), &target.uri(), &["--db-map", "3:0"])
+        .exits_with(3)
+        .says("5");
     assert_eq!(keys_of_target(), 0);
-    copy_twice(&source.uri(), &target.uri(), &["--db", "3", "--db-map", "3:0"], || {
-        let mapping = DiffOptions::default().mapping_db(3, 0);
-        diff::assert_equal_with(&View::server(&source), &View::cluster(&target), &mapping);
-    });
-    copy_twice(&source.uri(), &target.uri(), &["--db-map", "3:0,5:0"], || {
-        let all_in_0 = DiffOptions {
-            map_db: Box::new(|_| 0),
-            ..DiffOptions::default()
-        };
-        diff::assert_equal_with(&View::server(&source), &View::cluster(&target), &all_in_0);
-    });
+    copy_twice(
+        &source.uri(),
+        &target.uri(),
+        &["--db", "3", "--db-map", "3:0"],
+        || {
+            let mapping = DiffOptions::default().mapping_db(3, 0);
+            diff::assert_equal_with(&View::server(&source), &View::cluster(&target), &mapping);
+        },
+    );
+    copy_twice(
+        &source.uri(),
+        &target.uri(),
+        &["--db-map", "3:0,5:0"],
+        || {
+            let all_in_0 = DiffOptions {
+                map_db: Box::new(|_| 0),
+                ..DiffOptions::default()
+            };
+            diff::assert_equal_with(&View::server(&source), &View::cluster(&target), &all_in_0);
+        },
+    );
 }
 
 #[test]
 fn seeds_of_which_the_first_is_down() {
     let mut source = Cluster::builder(Version::REDIS_7_0).replicas(1).start();
-    let mut target = Cluster::builder(Version::VALKEY_8_0).primaries(2).replicas(1).start();
+    let mut target = Cluster::builder(Version::VALKEY_8_0)
+        .primaries(2)
+        .replicas(1)
+        .start();
     dataset(45).fill_cluster(&source);
     let (source_seeds, target_seeds) = (source.seeds(), target.seeds());
     for cluster in [&mut source, &mut target] {
@@ -140,9 +173,11 @@ fn seeds_of_which_the_first_is_down() {
             key_count(&cluster.nodes()[0]) == key_count(&cluster.nodes()[replica])
         });
         run(&cluster.nodes()[replica], 0, "CLUSTER FAILOVER");
-        wait_until("the replica has taken over", Duration::from_secs(30), || {
-            cluster.slots_of(replica).len() == before && cluster.slots_of(0).is_empty()
-        });
+        wait_until(
+            "the replica has taken over",
+            Duration::from_secs(30),
+            || cluster.slots_of(replica).len() == before && cluster.slots_of(0).is_empty(),
+        );
         cluster.node_mut(0).stop();
     }
     copy_twice(&source_seeds, &target_seeds, &[], || {
@@ -183,7 +218,11 @@ fn ipv6() {
 fn announce_unreachable(cluster: &Cluster) {
     let count = cluster.nodes().len();
     for (index, node) in cluster.nodes().iter().enumerate() {
-        run(node, 0, &format!("CONFIG SET cluster-announce-port {}", index + 1));
+        run(
+            node,
+            0,
+            &format!("CONFIG SET cluster-announce-port {}", index + 1),
+        );
     }
     for node in cluster.nodes() {
         wait_until("the node shows it for all", Duration::from_secs(60), || {
@@ -210,10 +249,16 @@ fn announced_addresses_that_cannot_be_reached() {
 fn announced_names_and_no_address_at_all() {
     let named = |version| {
         let announce = Announce::Hostname("localhost".into());
-        Cluster::builder(version).primaries(2).announce(announce).start()
+        Cluster::builder(version)
+            .primaries(2)
+            .announce(announce)
+            .start()
     };
     let unknown = |version| {
-        Cluster::builder(version).primaries(2).announce(Announce::UnknownEndpoint).start()
+        Cluster::builder(version)
+            .primaries(2)
+            .announce(Announce::UnknownEndpoint)
+            .start()
     };
     let source = named(Version::REDIS_7_0);
     let target = unknown(Version::VALKEY_8_0);
@@ -231,9 +276,16 @@ fn announced_names_and_no_address_at_all() {
 fn sentinels_on_both_sides() {
     let source = Sentinel::start(Version::REDIS_7_0, 1);
     let target = Sentinel::start(Version::VALKEY_8_0, 1);
-    Dataset { dbs: vec![0, 2], ..dataset(50) }.fill(source.primary());
+    Dataset {
+        dbs: vec![0, 2],
+        ..dataset(50)
+    }
+    .fill(source.primary());
     copy_twice(&source.uri(), &target.uri(), &[], || {
-        diff::assert_equal(&View::server(source.primary()), &View::server(target.primary()));
+        diff::assert_equal(
+            &View::server(source.primary()),
+            &View::server(target.primary()),
+        );
     });
     // After a failover the same address leads to the other server.
     target.failover();

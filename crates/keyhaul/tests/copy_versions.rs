@@ -56,7 +56,11 @@ fn refused(source: Version, target: Version) -> Ran {
         assert_eq!(once.count("not_moved"), 1200, "{once:#?}");
         assert_eq!(once.not_moved().len(), 1200, "{once:#?}");
         once.reasons_say("payload");
-        for (count, expected) in [("missing", 1200), ("listed_as_not_moved", 1200), ("unexplained", 0)] {
+        for (count, expected) in [
+            ("missing", 1200),
+            ("listed_as_not_moved", 1200),
+            ("unexplained", 0),
+        ] {
             assert_eq!(once.verified(count), expected, "{count}: {once:#?}");
         }
         assert_eq!(key_count(&target), 1, "it lives, and holds what it held");
@@ -86,7 +90,10 @@ fn refused_keys_leave_the_target_what_it_had() {
     run(&target, 0, "SET rival of-the-target");
     let ran = copy(&source.uri(), &target.uri(), &["--on-conflict", "replace"]).exits_with(4);
     assert!(ran.not_moved().contains(&(0, "rival".into())), "{ran:#?}");
-    let value: String = redis::cmd("GET").arg("rival").query(&mut target.client()).expect("is there");
+    let value: String = redis::cmd("GET")
+        .arg("rival")
+        .query(&mut target.client())
+        .expect("is there");
     assert_eq!(value, "of-the-target");
 }
 
@@ -112,7 +119,10 @@ fn every_pair_of_versions() {
         eprintln!("SKIPPED: {LONG}=1 takes all pairs of versions");
         return;
     }
-    let versions: Vec<Version> = Version::ALL.into_iter().filter(|version| require(*version)).collect();
+    let versions: Vec<Version> = Version::ALL
+        .into_iter()
+        .filter(|version| require(*version))
+        .collect();
     for source in &versions {
         for target in &versions {
             // From 12 on the two families number their RDB versions apart.

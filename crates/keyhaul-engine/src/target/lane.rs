@@ -189,7 +189,10 @@ impl Lane {
                     continue;
                 }
             };
-            match groups.iter_mut().find(|(a, db, _)| *a == address && *db == entry.target_db) {
+            match groups
+                .iter_mut()
+                .find(|(a, db, _)| *a == address && *db == entry.target_db)
+            {
                 Some((_, _, group)) => group.push(entry),
                 None => groups.push((address, entry.target_db, vec![entry])),
             }
