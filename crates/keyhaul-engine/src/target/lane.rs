@@ -13,10 +13,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use keyhaul_client::{
-    Action, Address, Asking, ClientError, KeyRead, Mode, ServerError, Slot, TargetConnection,
-};
-use keyhaul_rdb::same_but_footer;
+use keyhaul_client::{Address, ClientError, Mode, ServerError, Slot, TargetConnection};
 use keyhaul_resp::{Token, encode};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -50,14 +47,14 @@ pub(crate) struct Lane {
     pub(super) ledger: Arc<Ledger>,
     pub(super) patience: Patience,
     inlet: mpsc::Receiver<Batch>,
-    connections: HashMap<Address, TargetConnection>,
-    in_flight: VecDeque<Sent>,
-    failed: Vec<(Entry, ClientError)>,
-    conflicts: Vec<Entry>,
+    pub(super) connections: HashMap<Address, TargetConnection>,
+    pub(super) in_flight: VecDeque<Sent>,
+    pub(super) failed: Vec<(Entry, ClientError)>,
+    pub(super) conflicts: Vec<Entry>,
 }
 
 /// Entries whose replies are outstanding.
-struct Sent {
+pub(super) struct Sent {
     address: Address,
     /// A reply to SELECT comes first.
     selects: bool,
@@ -143,7 +140,11 @@ impl Lane {
     }
 
     /// Sends entries to the nodes that own them and puts them in flight.
-    async fn write(&mut self, entries: Vec<Entry>, charge: Option<Arc<OwnedSemaphorePermit>>) {
+    pub(super) async fn write(
+        &mut self,
+        entries: Vec<Entry>,
+        charge: Option<Arc<OwnedSemaphorePermit>>,
+    ) {
         for (address, db, entries) in self.by_node(entries) {
             match self.send(&address, db, &entries).await {
                 Ok(selects) => {
@@ -232,7 +233,7 @@ impl Lane {
     }
 
     /// Takes in the replies to the oldest batch in flight.
-    async fn settle_oldest(&mut self) {
+    pub(super) async fn settle_oldest(&mut self) {
         let Some(sent) = self.in_flight.pop_front() else {
             return;
         };
@@ -321,185 +322,6 @@ impl Lane {
         Progress::add(&self.ledger.progress.bytes_copied, bytes);
     }
 
-    /// Sorts an error reply to one entry.
-    fn refused(&mut self, entry: Entry, error: ClientError) {
-        let ClientError::Server { error: answer, .. } = &error else {
-            return self.failed.push((entry, error));
-        };
-        if answer.code() == b"BUSYKEY" {
-            return match self.rules.on_conflict {
-                OnConflict::Skip => Progress::add(&self.ledger.progress.keys_skipped, 1),
-                _ => self.conflicts.push(entry),
-            };
-        }
-        if answer.action() != Action::GiveUp {
-            return self.failed.push((entry, error));
-        }
-        if let Payload::Whole(payload) = &entry.payload {
-            self.rules.refusals.learn(payload, answer);
-        }
-        let reason = format!("the target refused it: {answer}");
-        self.list(&entry, reason);
-    }
-
-    fn fail_all(&mut self, entries: Vec<Entry>, error: ClientError) {
-        let mut entries = entries.into_iter();
-        let address = match &error {
-            ClientError::Closed { address } | ClientError::Server { address, .. } => {
-                address.clone()
-            }
-            _ => Address::Unix("the target".into()),
-        };
-        if let Some(first) = entries.next() {
-            self.failed.push((first, error));
-        }
-        for entry in entries {
-            self.failed.push((
-                entry,
-                ClientError::Closed {
-                    address: address.clone(),
-                },
-            ));
-        }
-    }
-
-    /// Repeats what failed until nothing is left or the job is halted.
-    async fn repair(&mut self) {
-        if self.failed.is_empty() && self.conflicts.is_empty() {
-            return;
-        }
-        while !self.in_flight.is_empty() {
-            self.settle_oldest().await;
-        }
-        while !self.failed.is_empty() || !self.conflicts.is_empty() {
-            for entry in std::mem::take(&mut self.conflicts) {
-                self.settle_conflict(entry).await;
-            }
-            let failed = std::mem::take(&mut self.failed);
-            let Some((_, first)) = failed.first() else {
-                continue;
-            };
-            let target = self.rules.target.clone();
-            for (_, error) in &failed {
-                if let Action::Moved { slot, announced } = error.action() {
-                    target.routing.moved(slot, &announced);
-                }
-            }
-            if target
-                .recover(first, &mut self.patience, &self.ledger)
-                .await
-                .is_err()
-            {
-                let reason = format!("not written: {}", keyhaul_client::chain(first));
-                failed
-                    .iter()
-                    .for_each(|(entry, _)| self.list(entry, reason.clone()));
-                continue;
-            }
-            self.repeat(failed).await;
-            if self.failed.is_empty() {
-                self.patience.success(&self.ledger);
-            }
-        }
-    }
-
-    /// Sends failed entries once more and takes in the replies.
-    async fn repeat(&mut self, failed: Vec<(Entry, ClientError)>) {
-        let mut ordinary = Vec::new();
-        for (entry, error) in failed {
-            match error.action() {
-                Action::Ask { announced } => self.restore_asking(entry, &announced).await,
-                _ => ordinary.push(entry),
-            }
-        }
-        self.write(ordinary, None).await;
-        while !self.in_flight.is_empty() {
-            self.settle_oldest().await;
-        }
-    }
-
-    /// Writes one key to the node that is about to take its slot over.
-    async fn restore_asking(&mut self, entry: Entry, announced: &str) {
-        let existing = self.existing();
-        let address = self.rules.target.routing.named(announced);
-        let Some(address) = address else {
-            return self.write(vec![entry], None).await;
-        };
-        let result = async {
-            let connection = self.connection(&address).await?;
-            connection.raw().call(&[b"ASKING"]).await?;
-            if let Payload::Whole(payload) = &entry.payload {
-                let (key, at) = (&entry.target_key, entry.expire_at_ms);
-                restore::command(connection.raw().output(), key, at, payload, existing);
-            }
-            connection.raw().flush().await?;
-            connection.raw().reply().await
-        }
-        .await;
-        match result {
-            Ok(_) => self.count(1, entry.payload_bytes()),
-            Err(e @ ClientError::Server { .. }) => self.refused(entry, e),
-            Err(e) => {
-                self.connections.remove(&address);
-                self.failed.push((entry, e));
-            }
-        }
-    }
-
-    /// A key that is there already, with `--on-conflict fail`: no conflict if it is the same. It
-    /// may be our own write whose reply was lost, or SCAN returned the key twice.
-    async fn settle_conflict(&mut self, entry: Entry) {
-        let Payload::Whole(ours) = &entry.payload else {
-            return;
-        };
-        let read = async {
-            let address = self.rules.target.address_of_key(&entry.target_key)?;
-            let connection = self.connection(&address).await?;
-            connection.reads().select(entry.target_db).await?;
-            let key = std::slice::from_ref(&entry.target_key);
-            connection.reads().ask_keys(key, Asking::No).await?;
-            let read = connection.reads().next_key(Asking::No).await?;
-            Ok((address, read))
-        }
-        .await;
-        match read {
-            Ok((
-                _,
-                KeyRead::Whole {
-                    payload,
-                    expire_at_ms,
-                },
-            )) if same_but_footer(&payload, ours) && expire_at_ms == entry.expire_at_ms => {
-                Progress::add(&self.ledger.progress.keys_skipped, 1);
-            }
-            Ok((address, KeyRead::Large { .. })) => {
-                self.connections.remove(&address); // the rest of it is of no interest
-                self.list(&entry, CONFLICT.to_owned());
-            }
-            Ok((_, KeyRead::Whole { .. } | KeyRead::Unsettled)) => {
-                self.list(&entry, CONFLICT.to_owned());
-            }
-            Ok((address, KeyRead::Refused(error))) if error.action() != Action::GiveUp => {
-                self.failed
-                    .push((entry, ClientError::Server { address, error }));
-            }
-            Ok((_, KeyRead::Refused(error))) => {
-                self.list(
-                    &entry,
-                    format!("{CONFLICT} (it cannot be compared: {error})"),
-                );
-            }
-            // Gone meanwhile: nothing is in the way any more.
-            Ok((address, KeyRead::Gone)) => {
-                self.failed.push((entry, ClientError::Closed { address }));
-            }
-            Err(e) => {
-                self.connections.clear();
-                self.failed.push((entry, e));
-            }
-        }
-    }
-
     pub(super) fn existing(&self) -> Existing {
         match self.rules.on_conflict {
             OnConflict::Replace => Existing::Replace,
@@ -533,7 +355,3 @@ impl Lane {
             .expect("it was just put there"))
     }
 }
-
-/// The reason in the list for `--on-conflict fail`.
-pub(super) const CONFLICT: &str =
-    "the target holds a key of this name with another value or expiry";

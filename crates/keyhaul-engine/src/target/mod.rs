@@ -1,10 +1,12 @@
-//! Writes to the target: [`restore`] is the command, [`lane`] one ordered stream of them,
-//! [`functions`] what belongs to no key.
+//! Writes to the target: [`restore`] is the command, [`lane`] one ordered stream of them, [`repair`]
+//! what it does about failures, [`parts`] how a large payload passes, [`functions`] what belongs to
+//! no key.
 
 pub(crate) mod functions;
 pub(crate) mod lane;
 mod parts;
 pub(crate) mod refusals;
+mod repair;
 mod restore;
 
 pub(crate) use restore::restore_probe;

@@ -8,7 +8,8 @@ use keyhaul_client::{Action, Address, ClientError};
 use crate::entry::{Entry, Part, Parts, Payload, Verdict};
 use crate::options::OnConflict;
 use crate::progress::Progress;
-use crate::target::lane::{CONFLICT, Lane};
+use crate::target::lane::Lane;
+use crate::target::repair::CONFLICT;
 use crate::target::restore;
 
 /// How the transfer of one payload went.
