@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use keyhaul_client::{ClientError, Endpoint, ScanOptions};
 use keyhaul_rdb::KeyType;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::compare::{self, QuickCheck};
+use crate::compare::{self, Lookup, QuickCheck};
 use crate::ledger::Ledger;
 use crate::options::{CopyOptions, Verify};
 use crate::patience::{GaveUp, Patience};
@@ -252,7 +252,7 @@ impl Job {
             renames: options.renames.clone(),
             dbs: plan.dbs.iter().map(|db| db.source_db).collect(),
             site: source.clone(),
-            retry_for: options.retry_for,
+            lookup: Mutex::new(Lookup::new(source.clone(), options.retry_for)),
         };
         let collisions = collisions.are_possible().then(|| Arc::new(collisions));
         let (filter, ledger) = (self.filter.clone(), ledger.clone());

@@ -20,11 +20,13 @@ mod report;
 
 mod exit;
 mod generate;
+mod hints;
 mod usage;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use keyhaul_engine::plan::PlanError;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Args, Command};
@@ -41,7 +43,11 @@ fn main() -> ExitCode {
         Err(e) => {
             let exit = Exit::of_error(&e);
             if exit != Exit::Done {
-                screen.line(&format!("error: {}", keyhaul_client::chain(e.as_ref())));
+                let text = match e.downcast_ref::<PlanError>() {
+                    Some(refusal) => hints::with_remedy(refusal),
+                    None => keyhaul_client::chain(e.as_ref()),
+                };
+                screen.line(&format!("error: {text}"));
             }
             exit
         }

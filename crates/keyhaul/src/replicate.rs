@@ -11,6 +11,7 @@ use keyhaul_engine::receipt::Receipt;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Exit;
+use crate::hints;
 use crate::job::Request;
 use crate::progress::{self, ShowOptions, Style};
 use crate::receipt::{Ends, Summary};
@@ -158,7 +159,7 @@ fn refused(
     report: Option<&ReportFile>,
     screen: &Screen,
 ) -> PlanError {
-    let text = keyhaul_client::chain(&error);
+    let text = hints::with_remedy(&error);
     write_small_report(
         report,
         &Report::of_refusal(ends, Exit::Refused, text),

@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use common::copying::{copy, copy_twice, copy_with, key_count};
+use common::copying::{copy, copy_twice, copy_with, key_count, run};
 use keyhaul_testkit::diff::{self, View};
 use keyhaul_testkit::{Cluster, Dataset, Server, Tls, Version};
 
@@ -148,19 +148,29 @@ fn certificates_that_prove_nothing_are_refused() {
 }
 
 #[test]
-fn plain_to_a_tls_port_and_tls_to_a_plain_port() {
+fn plain_to_a_tls_port_hints_at_tls() {
     let tls = Tls::new();
-    let source = Server::builder(Version::REDIS_7_0).tcp().start();
-    let target = Server::builder(Version::VALKEY_8_0).tcp().tls(&tls).start();
-    dataset().fill(&source);
+    let source = Server::start(Version::REDIS_7_0);
+    let target = Server::builder(Version::VALKEY_8_0).tls(&tls).start();
     let plain_to_tls = format!("redis://127.0.0.1:{}", target.tls_port());
     copy(&source.uri(), &plain_to_tls, &[])
         .exits_with(3)
         .says("rediss://");
+    copy(&plain_to_tls, &source.uri(), &[])
+        .exits_with(3)
+        .says("rediss://");
+}
+
+#[test]
+fn tls_to_a_plain_port_is_refused() {
+    let source = Server::start(Version::REDIS_7_0);
+    let target = Server::builder(Version::VALKEY_8_0).tcp().start();
+    run(&source, 0, "SET one 1");
     let tls_to_plain = format!("rediss://127.0.0.1:{}", target.port());
-    copy(&source.uri(), &tls_to_plain, &["--target-insecure"])
+    let ran = copy(&source.uri(), &tls_to_plain, &["--target-insecure"])
         .exits_with(3)
         .says("target");
+    assert_eq!(ran.outcome.stderr.lines().count(), 1, "{ran:#?}");
     assert_eq!(key_count(&target), 0);
 }
 

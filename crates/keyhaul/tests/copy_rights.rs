@@ -39,7 +39,10 @@ fn each_of_the_least_rights_is_demanded_by_name() {
         let left: Vec<_> = rights.split(' ').filter(|one| *one != right).collect();
         left.join(" ")
     };
-    for row in &LEAST[..2] {
+    for row in LEAST {
+        if !(require(row.source_version) && require(row.target_version)) {
+            continue;
+        }
         // SELECT of the source has a test of its own.
         let of_source = row.source.split(' ').skip(1).map(|right| ("source", right));
         let of_target = row.target.split(' ').map(|right| ("target", right));
@@ -259,4 +262,66 @@ fn collisions_that_cannot_be_looked_for_are_no_success() {
         );
         assert_refused(ran, &target, "source", "+exists");
     }
+}
+
+#[test]
+fn trial_no_nodes() {
+    let row = &LEAST[0];
+    let source = cluster(
+        row.source_version,
+        &format!("{} +cluster|slots", row.source).replace("+select ", ""),
+    );
+    let target = cluster(
+        row.target_version,
+        &format!("{} +cluster|slots", row.target).replace("+select ", ""),
+    );
+    dataset_of_one_db().fill_cluster(&source);
+    let ran = copy(&source.uri(), &target.uri(), &LOGIN);
+    panic!("TRIAL {:?} {}", ran.outcome.code, ran.outcome.stderr);
+}
+#[test]
+fn trial_move_no_nodes() {
+    trial("+cluster|slots +asking +time")
+}
+#[test]
+fn trial_move_no_asking() {
+    trial("+cluster|slots +cluster|nodes +time")
+}
+fn trial(rights: &str) {
+    let row = &LEAST[0];
+    let source = cluster(row.source_version, &format!("{} {rights}", row.source));
+    let target = cluster(row.target_version, &format!("{} {rights}", row.target));
+    dataset_of_one_db().fill_cluster(&source);
+    let slot = key_slot(b"{moving}");
+    for n in 0..40 {
+        let key = format!("{{moving}}:{n}");
+        redis::cmd("SET")
+            .arg(&key)
+            .arg(n)
+            .exec(&mut source.connection_for(b"{moving}"))
+            .unwrap();
+    }
+    let ends = [&source, &target].map(|cluster| {
+        let owner = cluster.owner_of(b"{moving}");
+        cluster.begin_moving_slot(owner, 1 - owner, slot, 15);
+        (cluster, owner)
+    });
+    let ran = copy(
+        &source.uri(),
+        &target.uri(),
+        &[&LOGIN[..], &["--retry-for", "5s"]].concat(),
+    );
+    for (cluster, owner) in ends {
+        cluster.move_slots(owner, 1 - owner, &[slot]);
+    }
+    let n = diff::keyspaces(
+        &View::cluster(&source),
+        &View::cluster(&target),
+        &Default::default(),
+    )
+    .len();
+    panic!(
+        "TRIAL {rights} {:?} {} differences {n} {}",
+        ran.outcome.code, ran.outcome.stdout, ran.outcome.stderr
+    );
 }

@@ -126,3 +126,22 @@ fn a_limit_of_memory_names_the_right_to_grant() {
         .says("+memory|usage");
     assert_eq!(key_count(&target), 0);
 }
+
+#[test]
+fn a_plan_invents_no_counts() {
+    let rules = "on >secret ~* &* +@all -info -dbsize";
+    let source = Server::builder(Version::REDIS_7_0)
+        .acl_user("mover", rules)
+        .start();
+    let target = Server::start(Version::VALKEY_8_0);
+    dataset().fill(&source);
+    let ran = copy(&source.uri(), &target.uri(), &LOGIN[..4]).exits_with(0);
+    let dbs = ran
+        .outcome
+        .stderr
+        .lines()
+        .filter(|line| line.contains(" -> "));
+    let invented: Vec<&str> = dbs.filter(|line| line.contains(", 0 keys")).collect();
+    assert!(invented.is_empty(), "{invented:#?} of {ran:#?}");
+    assert_equal(&source, &target);
+}

@@ -13,6 +13,7 @@ use crate::patience::{GaveUp, Patience};
 use crate::site::Site;
 
 /// Type and expiry of keys of one side.
+#[derive(Debug)]
 pub(crate) struct Lookup {
     site: Arc<Site>,
     connections: HashMap<Address, ReadConnection>,

@@ -51,6 +51,8 @@ pub(crate) async fn prepare(
     )?;
     refuse_same(&source, &target)?;
     refuse_unfit_target(&target)?;
+    refuse_uncovered(&source)?;
+    refuse_uncovered(&target)?;
     let dbs = dbs::choose(&mut source, &mut target, source_db, target_db, &mut options).await?;
     rights::check_source(&mut source, &options).await?;
     rights::check_target(&mut target, &options).await?;
@@ -68,7 +70,7 @@ pub(crate) async fn prepare(
         target: target.plan,
     };
     plan.steps = warnings::steps(&plan, &options, mem_limit, bulk_len_max);
-    plan.warnings = warnings::warnings(&plan, &source.site, &options);
+    plan.warnings = warnings::warnings(&plan, &options);
     let (source, target) = (Arc::new(source.site), Arc::new(target.site));
     Ok(Prepared {
         source,
@@ -140,14 +142,19 @@ fn refuse_unfit_target(target: &Probed) -> Result<(), PlanError> {
             )));
         }
     }
-    let uncovered = target.site.routing.topology().uncovered();
-    if !uncovered.is_empty() {
-        return Err(PlanError::Refused(format!(
-            "{} slots of the target cluster are served by no node: repair it first (redis-cli --cluster fix)",
-            uncovered.len()
-        )));
-    }
     Ok(())
+}
+
+fn refuse_uncovered(probed: &Probed) -> Result<(), PlanError> {
+    let uncovered = probed.site.routing.topology().uncovered();
+    if uncovered.is_empty() {
+        return Ok(());
+    }
+    Err(PlanError::Refused(format!(
+        "{} slots of the {} cluster are served by no node: repair it first (redis-cli --cluster fix)",
+        uncovered.len(),
+        probed.site.side
+    )))
 }
 
 /// The limit that SCAN's keys are held against, or `None` where every node's whole memory is below

@@ -6,7 +6,6 @@ use keyhaul_rdb::rdb_version;
 use crate::options::{CopyOptions, OnConflict, Verify};
 use crate::plan::{Plan, SidePlan};
 use crate::prepare::first_facts;
-use crate::site::Site;
 
 /// Clocks further apart than this are worth a warning, ms.
 const CLOCK_DIFFERENCE_MAX_MS: f64 = 1000.0;
@@ -61,7 +60,7 @@ pub(crate) fn steps(
 }
 
 /// What the user should know first.
-pub(crate) fn warnings(plan: &Plan, source: &Site, options: &CopyOptions) -> Vec<String> {
+pub(crate) fn warnings(plan: &Plan, options: &CopyOptions) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(keys) = plan.target.keys.filter(|keys| *keys > 0) {
         lines.push(format!("the target is not empty: it holds {keys} keys"));
@@ -76,12 +75,6 @@ pub(crate) fn warnings(plan: &Plan, source: &Site, options: &CopyOptions) -> Vec
         .any(|node| node.facts.role == Some(Role::Replica))
     {
         lines.push("the source is a replica: it may lag behind its primary".into());
-    }
-    let uncovered = source.routing.topology().uncovered().len();
-    if uncovered > 0 {
-        lines.push(format!(
-            "{uncovered} slots of the source cluster are served by no node"
-        ));
     }
     if let Some((difference, _)) = plan.clock_difference_ms
         && difference.abs() > CLOCK_DIFFERENCE_MAX_MS

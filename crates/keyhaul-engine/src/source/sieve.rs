@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use keyhaul_client::{ClientError, ReadConnection, Slot, SlotSet};
+use tokio::sync::Mutex;
 
+use crate::compare::Lookup;
 use crate::ledger::Ledger;
 use crate::site::Site;
 use crate::stats::key_text;
@@ -32,7 +34,8 @@ pub(crate) struct Collisions {
     pub dbs: Vec<u32>,
     /// The source; a new name may lie on another node of it.
     pub site: Arc<Site>,
-    pub retry_for: std::time::Duration,
+    /// The way to the other nodes.
+    pub lookup: Mutex<Lookup>,
 }
 
 impl Sieve {
@@ -174,8 +177,7 @@ impl Collisions {
             connection.select(db).await?;
             return connection.exist(keys).await;
         }
-        let mut lookup = crate::compare::Lookup::new(self.site.clone(), self.retry_for);
-        let looks = lookup.look(db, keys, ledger).await;
+        let looks = self.lookup.lock().await.look(db, keys, ledger).await;
         let looks = looks.map_err(|_| ClientError::NoPrimary {
             endpoint: self.site.routing.connector().endpoint().to_string(),
             reason: "the search for colliding names was given up".into(),
