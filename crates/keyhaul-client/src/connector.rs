@@ -71,7 +71,7 @@ impl Connector {
         let mut connection = self.dial(address).await?;
         self.greet(&mut connection).await.map_err(explain_silence)?;
         let args: [&[u8]; 3] = [b"CLIENT", b"SETNAME", CLIENT_NAME];
-        match connection.call(&args).await {
+        match connection.call(&args).await.map_err(explain_silence) {
             Ok(_) => {}
             Err(ClientError::Server { .. }) => connection.greeting.name_refused = true,
             Err(e) => return Err(e),
@@ -174,12 +174,23 @@ fn explain_silence(error: ClientError) -> ClientError {
             waited,
             hint: "; is it a Redis or Valkey server, and is TLS needed (rediss://)?",
         },
-        ClientError::Closed { address } => ClientError::Connect {
-            address,
-            source: std::io::Error::other(
-                "the server closed the connection at once; is TLS needed (rediss://)?",
-            ),
-        },
+        ClientError::Closed { address } => closed_at_once(address),
+        ClientError::Io { address, source }
+            if matches!(
+                source.kind(),
+                std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe
+            ) =>
+        {
+            closed_at_once(address)
+        }
         error => error,
+    }
+}
+
+fn closed_at_once(address: Address) -> ClientError {
+    let reason = "the server closed the connection at once; is TLS needed (rediss://)?";
+    ClientError::Connect {
+        address,
+        source: std::io::Error::other(reason),
     }
 }

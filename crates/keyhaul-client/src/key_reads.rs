@@ -236,7 +236,7 @@ impl ReadConnection {
         let first = self.number(asking, &mut refusal).await?;
         let time_ms = self.time(&mut refusal).await?;
         let expiry = Expiry::new(first, before_ms, time_ms);
-        self.pass_asking(asking).await?;
+        self.pass_asking(asking, &mut refusal).await?;
         let payload = match self.connection.token().await? {
             Token::Bulk(payload) => Some(payload),
             Token::Null => None,
@@ -307,7 +307,7 @@ impl ReadConnection {
         asking: Asking,
         refusal: &mut Option<ServerError>,
     ) -> Result<i64, ClientError> {
-        self.pass_asking(asking).await?;
+        self.pass_asking(asking, refusal).await?;
         match self.connection.token().await? {
             Token::Int(n) => Ok(n),
             Token::Error(text) => {
@@ -335,10 +335,16 @@ impl ReadConnection {
         }
     }
 
-    /// Reads the reply to ASKING, which is always OK.
-    async fn pass_asking(&mut self, asking: Asking) -> Result<(), ClientError> {
-        if asking == Asking::Yes {
-            self.connection.value().await?;
+    /// Reads the reply to ASKING; a refusal is kept as the key's.
+    async fn pass_asking(
+        &mut self,
+        asking: Asking,
+        refusal: &mut Option<ServerError>,
+    ) -> Result<(), ClientError> {
+        if asking == Asking::Yes
+            && let keyhaul_resp::Value::Error(text) = self.connection.value().await?
+        {
+            refusal.get_or_insert(ServerError::new(text));
         }
         Ok(())
     }

@@ -296,17 +296,22 @@ impl ReadConnection {
         Ok(libraries)
     }
 
-    /// Whether the server tells absolute expiry times to this user; asked once per job.
+    /// Whether the server tells absolute expiry times to this user; asked once per job. The answer
+    /// comes with it where the command exists and is forbidden.
     ///
     /// # Errors
     /// Only those of the connection.
-    pub async fn find_expiry_command(&mut self) -> Result<ExpiryCommand, ClientError> {
+    pub async fn find_expiry_command(
+        &mut self,
+    ) -> Result<(ExpiryCommand, Option<ServerError>), ClientError> {
+        let mut forbidden = None;
         let found = match self.connection.call(&[b"PEXPIRETIME", b""]).await {
             Ok(_) => ExpiryCommand::Absolute,
             Err(ClientError::Server { error, .. })
                 if error.is_unknown_command()
                     || (error.is_forbidden() && !error.mentions("access")) =>
             {
+                forbidden = Some(error).filter(ServerError::is_forbidden);
                 ExpiryCommand::Relative
             }
             // Redirections, and keys out of this user's reach: the command itself is there.
@@ -314,7 +319,7 @@ impl ReadConnection {
             Err(e) => return Err(e),
         };
         self.expiry = found;
-        Ok(found)
+        Ok((found, forbidden))
     }
 
     /// Type and expiry of each key, in one pipeline. A per-key error reply is that key's result.
@@ -353,34 +358,30 @@ impl ReadConnection {
         &mut self,
         key: &Bytes,
     ) -> Result<Result<KeyLook, ServerError>, ClientError> {
-        let mut replies = Vec::new();
-        for command in [&b"TYPE"[..], b"PEXPIRETIME", b"PTTL"] {
-            let is_other = match self.expiry {
-                ExpiryCommand::Absolute => command == b"PTTL",
-                ExpiryCommand::Relative => command == b"PEXPIRETIME",
-            };
-            if is_other {
-                continue;
-            }
-            let before = self.time_us().await? / 1000;
-            self.connection.call(&[b"ASKING"]).await?;
-            match self.connection.call(&[command, key]).await {
-                Ok(reply) => replies.push((before, reply, self.time_us().await? / 1000)),
-                Err(ClientError::Server { error, .. }) => return Ok(Err(error)),
-                Err(e) => return Err(e),
-            }
-        }
-        let [(_, key_type, _), (before, expiry, after)] = replies.as_slice() else {
-            return Err(self.connection.unexpected("TYPE"));
+        let is_relative = self.expiry == ExpiryCommand::Relative;
+        let expiry_command: &[u8] = if is_relative { b"PTTL" } else { b"PEXPIRETIME" };
+        let key_type = match self.call_asking(&[b"TYPE", key]).await? {
+            Ok(key_type) => key_type,
+            Err(error) => return Ok(Err(error)),
+        };
+        let before = if is_relative {
+            self.time_us().await? / 1000
+        } else {
+            0
+        };
+        let expiry = match self.call_asking(&[expiry_command, key]).await? {
+            Ok(expiry) => expiry,
+            Err(error) => return Ok(Err(error)),
+        };
+        let after = if is_relative {
+            self.time_us().await? / 1000
+        } else {
+            0
         };
         let bad = || self.connection.unexpected("TYPE");
         let key_type = key_type.as_bytes().cloned().ok_or_else(bad)?;
         let expiry = expiry.as_int().ok_or_else(bad)?;
-        let expire_at_ms = match (expiry, self.expiry) {
-            (n, _) if n < 0 => None,
-            (n, ExpiryCommand::Absolute) => Some((n, n)),
-            (n, ExpiryCommand::Relative) => Some((before + n, after + n)),
-        };
+        let expire_at_ms = (expiry >= 0).then_some((before + expiry, after + expiry));
         Ok(Ok(KeyLook {
             key_type,
             expire_at_ms,
@@ -439,20 +440,43 @@ impl ReadConnection {
         }))
     }
 
+    /// One command after ASKING; a refusal of either is a result.
+    async fn call_asking(
+        &mut self,
+        args: &[&[u8]],
+    ) -> Result<Result<Value, ServerError>, ClientError> {
+        for args in [&[&b"ASKING"[..]][..], args] {
+            match self.connection.call(args).await {
+                Ok(reply) if args.len() > 1 => return Ok(Ok(reply)),
+                Ok(_) => {}
+                Err(ClientError::Server { error, .. }) => return Ok(Err(error)),
+                Err(e) => return Err(e),
+            }
+        }
+        Err(self.connection.unexpected("ASKING"))
+    }
+
     /// Whether each key exists.
     ///
     /// # Errors
-    /// Those of the connection; a key elsewhere counts as missing.
+    /// Any; a refusal of one key is the refusal of all.
     pub async fn exist(&mut self, keys: &[Bytes]) -> Result<Vec<bool>, ClientError> {
         for key in keys {
             encode::command(self.connection.output(), &[b"EXISTS", key]);
         }
         self.connection.flush().await?;
         let mut found = Vec::with_capacity(keys.len());
+        let mut refused = None;
         for _ in keys {
-            found.push(self.connection.value().await?.as_int() == Some(1));
+            match self.connection.value().await? {
+                Value::Error(text) => refused = Some(text),
+                value => found.push(value.as_int() == Some(1)),
+            }
         }
-        Ok(found)
+        match refused {
+            Some(text) => Err(self.connection.server_error(text)),
+            None => Ok(found),
+        }
     }
 
     async fn text(&mut self, args: &[&[u8]], command: &'static str) -> Result<String, ClientError> {

@@ -50,6 +50,8 @@ pub struct Topology {
     owners: Vec<Option<u16>>,
     /// Slots that are being moved, as far as the nodes let us see.
     pub open_slots: Vec<OpenSlot>,
+    /// CLUSTER NODES was answered, which alone tells of slots on the move.
+    pub tells_moves: bool,
 }
 
 impl Topology {
@@ -68,6 +70,7 @@ impl Topology {
             primaries: vec![node],
             owners,
             open_slots: Vec::new(),
+            tells_moves: false,
         }
     }
 
@@ -191,12 +194,14 @@ impl Topology {
             primaries,
             owners,
             open_slots: Vec::new(),
+            tells_moves: false,
         })
     }
 
     /// Adds what CLUSTER NODES of one node knows beyond CLUSTER SLOTS: configuration epochs, and
     /// the slots which that node itself is giving away or taking in.
     pub(crate) fn add_cluster_nodes(&mut self, text: &str) {
+        self.tells_moves |= !text.is_empty();
         // id ip:port@cport flags primary ping pong epoch link slots...
         for line in text.lines() {
             let fields: Vec<&str> = line.split(' ').collect();

@@ -254,7 +254,8 @@ impl Job {
             site: source.clone(),
             lookup: Mutex::new(Lookup::new(source.clone(), options.retry_for)),
         };
-        let collisions = collisions.are_possible().then(|| Arc::new(collisions));
+        let is_possible = prepare::collisions_are_possible(options, &collisions.dbs);
+        let collisions = is_possible.then(|| Arc::new(collisions));
         let (filter, ledger) = (self.filter.clone(), ledger.clone());
         Sieve {
             filter,

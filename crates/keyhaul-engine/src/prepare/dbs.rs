@@ -27,12 +27,13 @@ pub(crate) async fn choose(
         (Some(dbs), _) => Some(dbs),
         (None, db) => db.map(|db| vec![db]),
     };
-    let with_keys = dbs_with_keys(source).await?;
+    let with_keys = match (&chosen, dbs_with_keys(source).await) {
+        // What was chosen need not be looked for.
+        (Some(_), Err(PlanError::Refused(_))) => Vec::new(),
+        (_, found) => found?,
+    };
     let mut dbs: Vec<(u32, Option<u64>)> = match chosen {
-        None => with_keys
-            .iter()
-            .map(|(db, keys)| (*db, Some(*keys)))
-            .collect(),
+        None => with_keys,
         Some(chosen) => {
             for db in &chosen {
                 select(source, *db).await?;
@@ -41,9 +42,9 @@ pub(crate) async fn choose(
                 with_keys
                     .iter()
                     .find(|(d, _)| *d == db)
-                    .map_or(0, |(_, keys)| *keys)
+                    .map_or(Some(0), |(_, keys)| *keys)
             };
-            chosen.into_iter().map(|db| (db, Some(keys(db)))).collect()
+            chosen.into_iter().map(|db| (db, keys(db))).collect()
         }
     };
     dbs.sort_unstable();
@@ -121,10 +122,10 @@ fn list(dbs: impl Iterator<Item = u32>) -> String {
     dbs.map(|db| db.to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// The dbs that hold keys, and how many.
-async fn dbs_with_keys(source: &mut Probed) -> Result<Vec<(u32, u64)>, PlanError> {
+/// The dbs that hold keys, and how many where that can be told.
+async fn dbs_with_keys(source: &mut Probed) -> Result<Vec<(u32, Option<u64>)>, PlanError> {
     if is_cluster(&source.plan) {
-        return Ok(vec![(0, source.plan.keys.unwrap_or(0))]);
+        return Ok(vec![(0, source.plan.keys)]);
     }
     let facts = source
         .plan
@@ -133,19 +134,27 @@ async fn dbs_with_keys(source: &mut Probed) -> Result<Vec<(u32, u64)>, PlanError
         .map(|node| node.facts.clone())
         .unwrap_or_default();
     if let Some(keyspace) = facts.keyspace {
-        return Ok(keyspace);
+        return Ok(keyspace
+            .into_iter()
+            .map(|(db, keys)| (db, Some(keys)))
+            .collect());
     }
     let mut found = Vec::new();
     for db in 0..facts.db_count.unwrap_or(DBS_TRIED_MAX) {
         match source.connection.select(db).await {
             Ok(()) => {}
+            Err(ClientError::Server { error, .. }) if error.is_forbidden() => {
+                return refuse(format!(
+                    "which dbs of the source hold keys cannot be told, it answers: {error}; grant +select or +info, or choose --db 0"
+                ));
+            }
             Err(ClientError::Server { .. }) => break, // out of range, or only db 0 is allowed
             Err(e) => return Err(source.error(e)),
         }
         match source.connection.db_size().await {
             Ok(0) => {}
-            Ok(keys) => found.push((db, keys)),
-            Err(ClientError::Server { .. }) => found.push((db, 0)), // DBSIZE forbidden: look and see
+            Ok(keys) => found.push((db, Some(keys))),
+            Err(ClientError::Server { .. }) => found.push((db, None)), // forbidden: look and see
             Err(e) => return Err(source.error(e)),
         }
     }

@@ -55,6 +55,10 @@ pub(crate) async fn prepare(
     refuse_uncovered(&target)?;
     let dbs = dbs::choose(&mut source, &mut target, source_db, target_db, &mut options).await?;
     rights::check_source(&mut source, &options).await?;
+    let chosen: Vec<u32> = dbs.iter().map(|db| db.source_db).collect();
+    if collisions_are_possible(&options, &chosen) {
+        rights::check_collisions(&mut source).await?;
+    }
     rights::check_target(&mut target, &options).await?;
 
     let bulk_len_max = first_facts(&target.plan)
@@ -195,6 +199,12 @@ fn clock_difference(source: &SidePlan, target: &SidePlan) -> Option<(f64, f64)> 
         difference,
         (source.round_trip_ms? + target.round_trip_ms?) / 2.0,
     ))
+}
+
+/// Whether two keys of the source can become one on the target at all.
+pub(crate) fn collisions_are_possible(options: &CopyOptions, dbs: &[u32]) -> bool {
+    let shares = |db: &u32| options.db_map.sharing(*db, dbs).next().is_some();
+    !options.renames.is_empty() || dbs.iter().any(shares)
 }
 
 /// Whether the verification will look at the target.

@@ -1,7 +1,8 @@
 //! Connects to one end and gathers the facts of each of its primaries.
 
 use keyhaul_client::{
-    Action, ClientError, Connector, Endpoint, ExpiryCommand, ReadConnection, Routing, ServerFacts,
+    Action, ClientError, Connector, Degraded, Endpoint, ExpiryCommand, Mode, ReadConnection,
+    Routing, ServerFacts,
 };
 
 use crate::options::CopyOptions;
@@ -54,9 +55,24 @@ async fn gather(side: SideName, endpoint: Endpoint) -> Result<Probed, ClientErro
     for node in &topology.primaries {
         let mut connection =
             ReadConnection::open(routing.connector(), &node.address, expiry).await?;
-        let facts = ServerFacts::gather(&mut connection).await?;
-        if connection.find_expiry_command().await? == ExpiryCommand::Relative {
+        let mut facts = ServerFacts::gather(&mut connection).await?;
+        let (command, forbidden) = connection.find_expiry_command().await?;
+        if command == ExpiryCommand::Relative {
             expiry = ExpiryCommand::Relative;
+        }
+        if let Some(error) = forbidden {
+            facts.lacks(
+                "PEXPIRETIME",
+                &error,
+                "expiries are worked out from PTTL and TIME",
+            );
+        }
+        if topology.mode == Mode::Cluster && !topology.tells_moves {
+            facts.degraded.push(Degraded {
+                command: "CLUSTER NODES",
+                answer: "refused".into(),
+                consequence: "slots are only seen to move when they have moved",
+            });
         }
         let here = facts
             .keyspace

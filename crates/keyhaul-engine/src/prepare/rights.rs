@@ -46,6 +46,21 @@ pub(crate) async fn check_source(
     check_look(source, options).await
 }
 
+/// EXISTS, where two keys may become one.
+pub(crate) async fn check_collisions(source: &mut Probed) -> Result<(), PlanError> {
+    let key = Bytes::from_static(NO_KEY);
+    let found = match source.connection.exist(std::slice::from_ref(&key)).await {
+        Err(ClientError::Server { error, .. }) if !forbids_command(&error) => Ok(()),
+        found => found.map(|_| ()),
+    };
+    demand(
+        source,
+        "EXISTS for --db-map and --rename-prefix",
+        "+exists",
+        found,
+    )
+}
+
 /// RESTORE; TYPE for the verification.
 pub(crate) async fn check_target(
     target: &mut Probed,

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use keyhaul_client::{ClientError, ReadConnection, Slot, SlotSet};
+use keyhaul_client::{ClientError, KeyLook, Mode, ReadConnection, ServerError, Slot, SlotSet};
 use tokio::sync::Mutex;
 
 use crate::compare::Lookup;
 use crate::ledger::Ledger;
+use crate::patience::GaveUp;
 use crate::site::Site;
 use crate::stats::key_text;
 use crate::transform::{DbMap, KeyFilter, PrefixRename, renamed};
@@ -76,12 +77,6 @@ impl Sieve {
 }
 
 impl Collisions {
-    /// Whether two keys of the source can become one at all.
-    pub(crate) fn are_possible(&self) -> bool {
-        let shares = |db: &u32| self.db_map.sharing(*db, &self.dbs).next().is_some();
-        !self.renames.is_empty() || self.dbs.iter().any(shares)
-    }
-
     /// Leaves out and lists a key that would overwrite another key of the source. Of two such keys
     /// the one in the lower db goes, and the one that keeps its name before one that is renamed.
     async fn sift(
@@ -106,7 +101,9 @@ impl Collisions {
                 continue;
             }
             let names: Vec<Bytes> = asked.iter().map(|(_, _, rival)| rival.clone()).collect();
-            let exist = self.exist(connection, rival_db, &names, ledger).await?;
+            let exist = self
+                .exist(filter, connection, rival_db, &names, ledger)
+                .await?;
             for ((index, _, rival), exists) in asked.into_iter().zip(exist) {
                 if exists && let Some(slot) = taken.get_mut(*index) {
                     *slot = Some((rival_db, rival.clone()));
@@ -165,26 +162,37 @@ impl Collisions {
         rivals
     }
 
-    /// Whether these keys exist on the source, wherever they are.
+    /// Whether these keys exist on the source, wherever they are, and are of a type that goes over.
     async fn exist(
         &self,
+        filter: &KeyFilter,
         connection: &mut ReadConnection,
         db: u32,
         keys: &[Bytes],
         ledger: &Ledger,
     ) -> Result<Vec<bool>, ClientError> {
-        if self.site.routing.mode() == keyhaul_client::Mode::Standalone {
+        let is_standalone = self.site.routing.mode() == Mode::Standalone;
+        if is_standalone && filter.takes_every_type() {
             connection.select(db).await?;
             return connection.exist(keys).await;
         }
         let looks = self.lookup.lock().await.look(db, keys, ledger).await;
-        let looks = looks.map_err(|_| ClientError::NoPrimary {
+        let looks = looks.map_err(|GaveUp| ClientError::NoPrimary {
             endpoint: self.site.routing.connector().endpoint().to_string(),
             reason: "the search for colliding names was given up".into(),
         })?;
-        Ok(looks
-            .into_iter()
-            .map(|look| look.is_ok_and(|look| !look.is_missing()))
-            .collect())
+        let address = connection.address();
+        let goes_over = |look: Result<KeyLook, ServerError>| match look {
+            Ok(look) => {
+                let key_type = std::str::from_utf8(&look.key_type).ok();
+                let key_type = key_type.and_then(|name| name.parse().ok());
+                Ok(!look.is_missing() && filter.takes_type(key_type))
+            }
+            Err(error) => Err(ClientError::Server {
+                address: address.clone(),
+                error,
+            }),
+        };
+        looks.into_iter().map(goes_over).collect()
     }
 }

@@ -23,6 +23,9 @@ pub(crate) struct StrayReader {
     ledger: Arc<Ledger>,
 }
 
+/// Redirections and repetitions that are followed without a wait.
+const HOPS_MAX: u32 = 5;
+
 /// What to do after one try.
 enum Next {
     Done(Option<Entry>),
@@ -50,11 +53,20 @@ impl StrayReader {
         outlet: &mut Outlet,
     ) -> Option<Entry> {
         let mut next = self.follow(key, &redirection);
+        let mut hops = 0;
         loop {
+            hops += 1;
             next = match next {
                 Ok(Next::Done(entry)) => {
                     self.patience.success(&self.ledger);
                     return entry;
+                }
+                Ok(Next::At(address, _)) if hops % HOPS_MAX == 0 => {
+                    // Two nodes point at one another, or the key is written all the time.
+                    Ok(Next::Wait(ClientError::Server {
+                        address,
+                        error: redirection.clone(),
+                    }))
                 }
                 Ok(Next::At(address, asking)) => {
                     self.try_at(db, key, &address, asking, outlet).await

@@ -10,7 +10,8 @@
 //!               └──────────────────────────────────────────────────────────────┘
 //! ```
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use keyhaul_client::{Address, ClientError, Mode, ServerError, Slot, TargetConnection};
@@ -30,6 +31,9 @@ use crate::target::restore::{self, Existing};
 const WINDOW: usize = 3;
 /// A payload above this is sent from where it lies instead of being copied, bytes.
 const COPY_MAX: usize = 64 * 1024;
+
+/// Keys of its own that a lane remembers with `--on-conflict fail`, 8 bytes and some each.
+const WRITTEN_MAX: usize = 500_000;
 
 /// What all lanes of a job have in common.
 #[derive(Debug)]
@@ -51,6 +55,8 @@ pub(crate) struct Lane {
     pub(super) in_flight: VecDeque<Sent>,
     pub(super) failed: Vec<(Entry, ClientError)>,
     pub(super) conflicts: Vec<Entry>,
+    /// Hashes of the last keys that this lane wrote itself, for `--on-conflict fail`.
+    written: HashSet<u64>,
 }
 
 /// Entries whose replies are outstanding.
@@ -78,6 +84,7 @@ impl Lane {
             in_flight: VecDeque::new(),
             failed: Vec::new(),
             conflicts: Vec::new(),
+            written: HashSet::new(),
         }
     }
 
@@ -270,6 +277,7 @@ impl Lane {
             };
             match token {
                 Ok(Token::Simple(_)) => {
+                    self.remember(&entry);
                     applied += 1;
                     bytes += entry.payload_bytes();
                 }
@@ -322,6 +330,22 @@ impl Lane {
         Progress::add(&self.ledger.progress.bytes_copied, bytes);
     }
 
+    /// Notes that a key is there by our doing: SCAN may return it once more.
+    pub(super) fn remember(&mut self, entry: &Entry) {
+        if self.rules.on_conflict != OnConflict::Fail {
+            return;
+        }
+        if self.written.len() >= WRITTEN_MAX {
+            self.written.clear();
+        }
+        self.written.insert(hash(entry));
+    }
+
+    /// Whether this lane wrote the key itself.
+    pub(super) fn has_written(&self, entry: &Entry) -> bool {
+        self.written.contains(&hash(entry))
+    }
+
     pub(super) fn existing(&self) -> Existing {
         match self.rules.on_conflict {
             OnConflict::Replace => Existing::Replace,
@@ -354,4 +378,9 @@ impl Lane {
             .get_mut(address)
             .expect("it was just put there"))
     }
+}
+
+fn hash(entry: &Entry) -> u64 {
+    let hasher = BuildHasherDefault::<DefaultHasher>::default();
+    hasher.hash_one((entry.target_db, &entry.target_key))
 }

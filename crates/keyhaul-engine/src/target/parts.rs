@@ -42,6 +42,7 @@ impl Lane {
         let error = match target.address_of_key(&entry.target_key) {
             Ok(address) => match self.transfer(&address, entry, parts).await {
                 Ok(Transfer::Applied) => {
+                    self.remember(entry);
                     self.count(1, parts.payload_bytes);
                     return Verdict::Settled;
                 }
@@ -61,6 +62,7 @@ impl Lane {
             if answer.code() == b"BUSYKEY" {
                 match self.rules.on_conflict {
                     OnConflict::Skip => Progress::add(&self.ledger.progress.keys_skipped, 1),
+                    _ if self.has_written(entry) => {}
                     _ => self.list(entry, CONFLICT.to_owned()),
                 }
                 return Verdict::Settled;

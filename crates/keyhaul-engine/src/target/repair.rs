@@ -23,6 +23,8 @@ impl Lane {
         if answer.code() == b"BUSYKEY" {
             return match self.rules.on_conflict {
                 OnConflict::Skip => Progress::add(&self.ledger.progress.keys_skipped, 1),
+                // SCAN returned it twice.
+                _ if self.has_written(&entry) => {}
                 _ => self.conflicts.push(entry),
             };
         }
@@ -131,7 +133,10 @@ impl Lane {
         }
         .await;
         match result {
-            Ok(_) => self.count(1, entry.payload_bytes()),
+            Ok(_) => {
+                self.remember(&entry);
+                self.count(1, entry.payload_bytes());
+            }
             Err(e @ ClientError::Server { .. }) => self.refused(entry, e),
             Err(e) => {
                 self.connections.remove(&address);

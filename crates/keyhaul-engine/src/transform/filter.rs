@@ -34,6 +34,11 @@ impl KeyFilter {
         self.types.is_empty() || key_type.is_some_and(|key_type| self.types.contains(&key_type))
     }
 
+    /// Whether the type of a key does not matter.
+    pub fn takes_every_type(&self) -> bool {
+        self.types.is_empty()
+    }
+
     /// The one pattern that a server can apply itself; it must still be checked here.
     pub fn server_pattern(&self) -> Option<&[u8]> {
         match self.patterns.as_slice() {
