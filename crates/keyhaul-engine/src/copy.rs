@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keyhaul_client::{ClientError, Endpoint, ScanOptions};
+use keyhaul_client::{ClientError, Endpoint, ScanOptions, Seeds};
 use keyhaul_rdb::KeyType;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::compare::{self, Lookup, QuickCheck};
 use crate::ledger::Ledger;
-use crate::options::{CopyOptions, Verify};
+use crate::options::{CopyOptions, OnConflict, Verify};
 use crate::patience::{GaveUp, Patience};
 use crate::plan::{Plan, PlanError};
 use crate::prepare::{self, Prepared};
@@ -68,10 +68,11 @@ impl Job {
         let expected = self.plan().dbs.iter().filter_map(|db| db.keys).sum();
         Progress::add(&ledger.progress.keys_expected, expected);
 
+        let watching = tokio::spawn(follow_primary(self.prepared.target.clone()));
         let began = Instant::now();
         ledger.progress.enter(Phase::Copying);
         let functions = self.copy_functions(&ledger).await;
-        let copied = self.copy_keys(&ledger).await;
+        let copied = self.copy_until_settled(&ledger).await;
         let copy_time = began.elapsed();
 
         let began = Instant::now();
@@ -80,6 +81,7 @@ impl Job {
             ledger.progress.enter(Phase::Verifying);
             verify = self.verify(&ledger).await.ok();
         }
+        watching.abort();
         let is_stopped = ledger.halted().is_some() || ledger.stop.is_cancelled();
         ledger.progress.enter(if is_stopped {
             Phase::Stopped
@@ -111,6 +113,38 @@ impl Job {
                 }
             }
         }
+    }
+
+    /// Copies all keys, and once more when a primary of the target failed over meanwhile: the old
+    /// one may have acknowledged writes that the new one never got. Where keys on the target are not
+    /// replaced, a second pass cannot tell its own keys, and the verification says what is missing.
+    async fn copy_until_settled(&self, ledger: &Arc<Ledger>) -> Result<(), GaveUp> {
+        const PASSES_MAX: usize = 5;
+        let target = &self.prepared.target;
+        let mut before = target.primaries();
+        for _ in 0..PASSES_MAX {
+            self.copy_keys(ledger).await?;
+            target
+                .refresh(self.prepared.options.retry_for, ledger)
+                .await?;
+            let after = target.primaries();
+            if after.iter().all(|node| before.contains(node)) {
+                return Ok(());
+            }
+            let again = self.prepared.options.on_conflict == OnConflict::Replace;
+            let what = if again {
+                "all keys are copied again"
+            } else {
+                "keys may be missing there"
+            };
+            ledger.remark(format!("the target failed over to another primary: {what}"));
+            if !again {
+                return Ok(());
+            }
+            before = after;
+        }
+        ledger.halt("target: it failed over again and again".into());
+        Err(GaveUp)
     }
 
     async fn copy_keys(&self, ledger: &Arc<Ledger>) -> Result<(), GaveUp> {
@@ -317,5 +351,18 @@ fn site_of<'a>(error: &ClientError, prepared: &'a Prepared) -> &'a Arc<crate::si
         &prepared.source
     } else {
         &prepared.target
+    }
+}
+
+/// Asks again and again where the primary of the target is. After a failover an old primary goes on
+/// taking writes for a while that nobody will ever see; its own errors come too late.
+async fn follow_primary(target: Arc<crate::site::Site>) {
+    const PAUSE: Duration = Duration::from_secs(1);
+    let seeds = &target.routing.connector().endpoint().seeds;
+    while matches!(seeds, Seeds::Sentinels { .. }) {
+        tokio::time::sleep(PAUSE).await;
+        if let Err(e) = target.routing.refresh().await {
+            tracing::info!("target: {}", keyhaul_client::chain(&e));
+        }
     }
 }

@@ -41,6 +41,29 @@ impl Site {
             })
     }
 
+    /// The primaries at present: node id and address.
+    pub(crate) fn primaries(&self) -> Vec<(String, Address)> {
+        let topology = self.routing.topology();
+        topology
+            .primaries
+            .iter()
+            .map(|node| (node.id.clone(), node.address.clone()))
+            .collect()
+    }
+
+    /// Finds out where the primaries are, however long that takes.
+    ///
+    /// # Errors
+    /// As [`Site::recover`].
+    pub(crate) async fn refresh(&self, retry_for: Duration, ledger: &Ledger) -> Result<(), GaveUp> {
+        let mut patience = Patience::new(retry_for);
+        while let Err(e) = self.routing.refresh_now().await {
+            self.recover(&e, &mut patience, ledger).await?;
+        }
+        patience.success(ledger);
+        Ok(())
+    }
+
     /// Opens a connection that can only read.
     pub(crate) async fn open(&self, address: &Address) -> Result<ReadConnection, ClientError> {
         ReadConnection::open(self.routing.connector(), address, self.expiry).await

@@ -4,7 +4,8 @@
 //! a run may leave a node before its turn and arrive at another after it. So the topology is looked
 //! at before and after a round, and the slots that moved, or were on the move, are scanned again:
 //!
-//! - A slot has another owner, or its owner took over slots unseen (its epoch grew): again.
+//! - A slot has another owner, or its owner took over slots (its epoch grew; this one may have left
+//!   and come back): again.
 //! - A slot is on the move before or after a round in which the nodes were scanned side by side: again.
 //! - From the second round on, nodes are scanned one after the other, those that give slots away
 //!   first. A key that moves from the first to the second during that is seen by one of the two, so
@@ -202,11 +203,9 @@ fn in_order(topology: &Topology, order: Order) -> Vec<String> {
 fn moved_slots(before: &Topology, after: &Topology, order: Order, lost: &[String]) -> SlotSet {
     let mut moved = SlotSet::empty();
     let owner = |topology: &Topology, slot| topology.owner(slot).map(|node| node.id.clone());
-    let mut takers: Vec<String> = Vec::new();
     for slot in SlotSet::all().iter() {
         let (old, new) = (owner(before, slot), owner(after, slot));
         if old != new {
-            takers.extend(new);
             moved.insert(slot);
         }
     }
@@ -214,10 +213,12 @@ fn moved_slots(before: &Topology, after: &Topology, order: Order, lost: &[String
         moved.extend(&before.slots_of(node_id));
     }
     for node in &after.primaries {
+        // A slot that left and came back: the import that brought it back raised the epoch, unless it
+        // was the highest already, and then the other node's import had raised it before.
         let grew = before
             .node(&node.id)
             .is_some_and(|old| old.epoch < node.epoch);
-        if grew && !takers.contains(&node.id) {
+        if grew {
             moved.extend(&after.slots_of(&node.id));
         }
     }

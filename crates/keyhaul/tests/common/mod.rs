@@ -4,6 +4,7 @@
 
 pub(crate) mod copying;
 pub(crate) mod rights;
+pub(crate) mod running;
 
 use std::process::Command;
 use std::time::Duration;
