@@ -359,7 +359,10 @@ fn site_of<'a>(error: &ClientError, prepared: &'a Prepared) -> &'a Arc<crate::si
 async fn follow_primary(target: Arc<crate::site::Site>) {
     const PAUSE: Duration = Duration::from_secs(1);
     let seeds = &target.routing.connector().endpoint().seeds;
-    while matches!(seeds, Seeds::Sentinels { .. }) {
+    if !matches!(seeds, Seeds::Sentinels { .. }) {
+        return;
+    }
+    loop {
         tokio::time::sleep(PAUSE).await;
         if let Err(e) = target.routing.refresh().await {
             tracing::info!("target: {}", keyhaul_client::chain(&e));

@@ -20,7 +20,7 @@ fn key(n: u64) -> String {
 
 /// The expiry that belongs to a value; every third value has none.
 fn expiry(value: u64) -> i64 {
-    if value % 3 == 0 {
+    if value.is_multiple_of(3) {
         -1
     } else {
         (BASE_MS + value) as i64
