@@ -254,8 +254,9 @@ impl Reader {
         let tries = if is_server_fault { tries } else { tries + 1 };
         if tries > TRIES_MAX {
             for key in &keys {
-                let reason =
-                    format!("it was never one state in {TRIES_MAX} readings: written all the time");
+                let reason = format!(
+                    "it could not be read and passed on as one state in {TRIES_MAX} tries: it is written all the time, or its transfer is cut"
+                );
                 self.ledger.not_moved(db, key, reason);
             }
             return;

@@ -18,7 +18,7 @@ use keyhaul_client::{Address, ClientError, Mode, ServerError, Slot, TargetConnec
 use keyhaul_resp::{Token, encode};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use crate::entry::{Batch, Entry, Payload};
+use crate::entry::{Batch, Entry, Payload, Verdict};
 use crate::ledger::Ledger;
 use crate::options::OnConflict;
 use crate::patience::Patience;
@@ -116,6 +116,10 @@ impl Lane {
         for entry in batch.entries {
             if self.ledger.halted().is_some() {
                 self.list(&entry, "the run stopped before it was written".to_owned());
+                if let Payload::Parts(parts) = entry.payload {
+                    // Else its reader would try again. It may be gone.
+                    let _ = parts.verdict.send(Verdict::Settled);
+                }
             } else if let Payload::Parts(_) = entry.payload {
                 self.settle_all().await;
                 self.pass(entry).await;
