@@ -76,12 +76,17 @@ impl Job {
         let copy_time = began.elapsed();
 
         let began = Instant::now();
-        let mut verify = None;
+        let (mut verify, mut is_whole) = (None, copied.is_ok());
         if copied.is_ok() && self.prepared.options.verify != Verify::None {
             ledger.progress.enter(Phase::Verifying);
             verify = self.verify(&ledger).await.ok();
+            is_whole = verify.is_some();
         }
         watching.abort();
+        if !is_whole && !ledger.stop.is_cancelled() {
+            // Whoever gives up says why; if that was ever forgotten it must not look like success.
+            ledger.halt("a part of the job gave up without a reason".into());
+        }
         let is_stopped = ledger.halted().is_some() || ledger.stop.is_cancelled();
         ledger.progress.enter(if is_stopped {
             Phase::Stopped
