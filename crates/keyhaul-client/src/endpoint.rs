@@ -173,7 +173,10 @@ pub enum EndpointError {
     /// A `redis-sentinel://` URI without the name of the primary.
     #[error("the name of the primary is missing: use redis-sentinel://host,host/NAME")]
     NoPrimaryName,
-    /// Nothing was given, or a socket path is missing.
+    /// A `unix://` URI without a path.
+    #[error("the path of the socket is missing: use unix:///path")]
+    NoSocketPath,
+    /// Nothing was given.
     #[error("the address is empty: use host:port or a URI such as redis://host:6379")]
     Empty,
     /// User name or password is not UTF-8 after percent decoding.
@@ -244,7 +247,7 @@ impl Endpoint {
 
     fn parse_unix(rest: &str) -> Result<Self, EndpointError> {
         if !rest.contains('/') {
-            return Err(EndpointError::Empty);
+            return Err(EndpointError::NoSocketPath);
         }
         // A socket path may hold '@', so credentials are only looked for before the first '/'.
         let (user, password, rest) = match rest.find('/') {
@@ -263,7 +266,7 @@ impl Endpoint {
             None => (rest, None),
         };
         if path.is_empty() {
-            return Err(EndpointError::Empty);
+            return Err(EndpointError::NoSocketPath);
         }
         let seeds = Seeds::Servers(vec![Address::Unix(PathBuf::from(path))]);
         Ok(Self {
@@ -453,7 +456,7 @@ mod tests {
             ("redis://[::1", "a ']' is missing"),
             ("redis://secret:pw@", "the address is empty"),
             ("h,,i", "the host is missing"),
-            ("unix://", "the address is empty"),
+            ("unix://", "the path of the socket is missing"),
             ("redis-sentinel://h", "the name of the primary is missing"),
             ("redis-sentinel://h/", "the name of the primary is missing"),
             ("redis://a b", "no host name has"),
@@ -463,7 +466,7 @@ mod tests {
             ("redis://h/0?password=pw", "the only parameter"),
             ("unix:///s?db=1&password=pw", "the only parameter"),
             ("unix:///s?db=x", "the only parameter"),
-            ("unix://u:pw@", "the address is empty"),
+            ("unix://u:pw@", "the path of the socket is missing"),
             ("u:pw@h:1", "a login needs a scheme"),
         ];
         for (typed, reason) in rows {
