@@ -69,6 +69,11 @@ impl Connection {
         &mut self.output
     }
 
+    /// What has come and was not decoded yet, for what is no RESP. Only between replies.
+    pub(crate) fn input(&mut self) -> &mut BytesMut {
+        &mut self.input
+    }
+
     /// Sends what was appended.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ mod topology;
 mod facts;
 mod key_reads;
 mod reads;
+mod replica;
 mod target;
 
 pub use connection::{Connection, WHOLE_BULK_MAX};
@@ -30,6 +31,9 @@ pub use error::{ClientError, ServerError};
 pub use facts::{Degraded, Family, Role, ServerFacts, Version};
 pub use key_reads::{Asking, KeyRead};
 pub use reads::{ExpiryCommand, FunctionLibrary, KeyLook, ReadConnection, ScanOptions, ScanPage};
+pub use replica::{
+    FullResync, ReplicaLink, ReplicationRight, SOURCE_SILENCE_MAX, replication_right,
+};
 pub use retry::{Action, Backoff};
 pub use routing::Routing;
 pub use secret::Secret;

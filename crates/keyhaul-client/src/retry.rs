@@ -46,8 +46,8 @@ impl ServerError {
                 Some((_, announced)) => Action::Ask { announced },
                 None => Action::GiveUp,
             },
-            b"TRYAGAIN" | b"LOADING" | b"MASTERDOWN" | b"BUSY" | b"NOREPLICAS" | b"MISCONF"
-            | b"NOGOODSLAVE" | b"INPROG" => Action::Wait,
+            b"TRYAGAIN" | b"LOADING" | b"MASTERDOWN" | b"NOMASTERLINK" | b"BUSY"
+            | b"NOREPLICAS" | b"MISCONF" | b"NOGOODSLAVE" | b"INPROG" => Action::Wait,
             b"CLUSTERDOWN" | b"READONLY" | b"UNBLOCKED" | b"FAILOVER" => Action::Refresh,
             b"OOM" => Action::Full,
             b"ERR" if self.mentions("max number of clients") => Action::Wait,

@@ -1,6 +1,7 @@
 //! The unit in flight: one key on its way from a source to a target.
 
 use bytes::Bytes;
+use keyhaul_rdb::Form;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 /// One key, read and named for the target.
@@ -16,15 +17,32 @@ pub(crate) struct Entry {
     pub target_key: Bytes,
     /// Absolute Unix ms; `None`: does not expire.
     pub expire_at_ms: Option<i64>,
-    /// The DUMP payload with footer.
+    /// How much it was used, if the source tells.
+    pub usage: Usage,
+    /// The value.
     pub payload: Payload,
+}
+
+/// What the eviction of the server that wrote an RDB knew of a key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Seconds since it was last used.
+    pub idle_s: Option<u64>,
+    /// How often, as a logarithm.
+    pub freq: Option<u8>,
 }
 
 /// The value of a key.
 #[derive(Debug)]
 pub(crate) enum Payload {
-    /// All of it.
+    /// A DUMP payload with footer.
     Whole(Bytes),
+    /// The value alone, as it lies in an RDB of this version behind its key.
+    Value {
+        form: Form,
+        version: u16,
+        value: Bytes,
+    },
     /// Too large to be held: it passes through while it arrives.
     Parts(Parts),
 }
@@ -32,7 +50,9 @@ pub(crate) enum Payload {
 /// A payload that passes through in parts.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    /// Length of the whole, bytes.
+    /// The form of the value.
+    pub form: Form,
+    /// Length of the whole, a DUMP payload with footer, bytes.
     pub payload_bytes: u64,
     /// The parts, and [`Part::Commit`] at the end. Closed without it: the key must not be written.
     pub parts: mpsc::Receiver<Part>,
@@ -69,7 +89,7 @@ impl Entry {
     /// Length of the payload, bytes.
     pub(crate) fn payload_bytes(&self) -> u64 {
         match &self.payload {
-            Payload::Whole(bytes) => bytes.len() as u64,
+            Payload::Whole(bytes) | Payload::Value { value: bytes, .. } => bytes.len() as u64,
             Payload::Parts(parts) => parts.payload_bytes,
         }
     }

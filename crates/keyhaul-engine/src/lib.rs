@@ -4,6 +4,8 @@
 pub mod options;
 pub mod plan;
 
+pub mod place;
+
 mod copy;
 mod prepare;
 
@@ -13,6 +15,7 @@ pub mod stats;
 pub mod transform;
 
 mod compare;
+mod conversion;
 mod entry;
 mod ledger;
 mod patience;

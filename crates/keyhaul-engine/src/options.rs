@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use keyhaul_rdb::KeyType;
+pub use keyhaul_rdb::WRITABLE_VERSIONS;
 
 use crate::transform::{DbMap, Glob, PrefixRename};
 
@@ -39,6 +40,25 @@ pub enum Verify {
     Quick,
 }
 
+/// How the source is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Method {
+    /// By PSYNC into a file, where the source permits it; else by SCAN.
+    #[default]
+    Auto,
+    /// By SCAN and DUMP: needs the right to read.
+    Scan,
+    /// As a replica: a snapshot of one moment. The source forks for it.
+    Psync,
+}
+
+/// Losses that are accepted where a target cannot hold all of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AcceptedLosses {
+    /// Fields of hashes that expire are kept for ever.
+    pub field_ttl: bool,
+}
+
 /// A copy job.
 #[derive(Debug, Clone)]
 pub struct CopyOptions {
@@ -68,6 +88,14 @@ pub struct CopyOptions {
     pub memory_bytes: u64,
     /// Payload bytes per second at most. `None`: as fast as the servers go.
     pub rate_limit: Option<u64>,
+    /// How the source is read.
+    pub method: Method,
+    /// What may be lost.
+    pub accepted_losses: AcceptedLosses,
+    /// A damaged RDB file is read up to the damage.
+    pub allow_partial: bool,
+    /// The version of an RDB file that is written. `None`: the source's own.
+    pub rdb_version: Option<u16>,
     /// Proof after the copy.
     pub verify: Verify,
     /// Whether function libraries go over too.
@@ -92,6 +120,10 @@ impl Default for CopyOptions {
             threads: 1,
             memory_bytes: MEMORY_BYTES,
             rate_limit: None,
+            method: Method::default(),
+            accepted_losses: AcceptedLosses::default(),
+            allow_partial: false,
+            rdb_version: None,
             verify: Verify::default(),
             functions: true,
             retry_for: RETRY_FOR,

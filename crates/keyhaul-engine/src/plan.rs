@@ -1,6 +1,10 @@
 //! What was found on both ends, and what will be done: data to be shown before anything is written.
 
+use std::path::PathBuf;
+
 use keyhaul_client::{ClientError, Mode, ServerFacts};
+
+pub use crate::prepare::{CheckedFile, Damage};
 
 /// One primary and what is known of it.
 #[derive(Debug, Clone)]
@@ -16,12 +20,35 @@ pub struct NodePlan {
 pub struct SidePlan {
     /// The endpoint without credentials.
     pub endpoint: String,
-    /// Standalone server or cluster.
-    pub mode: Mode,
-    /// Its primaries.
+    /// What it is.
+    pub kind: SideKind,
+    /// Its primaries; none of files.
     pub primaries: Vec<NodePlan>,
     /// Keys on all of them, as far as they tell.
     pub keys: Option<u64>,
+}
+
+/// What an end is.
+#[derive(Debug, Clone)]
+pub enum SideKind {
+    /// Standalone server or cluster.
+    Servers(Mode),
+    /// RDB files to be read, checked already.
+    Files(Vec<CheckedFile>),
+    /// An RDB file to be written.
+    NewFile {
+        /// Where.
+        path: PathBuf,
+        /// In which version.
+        rdb_version: u16,
+    },
+}
+
+impl SidePlan {
+    /// Whether it is a cluster.
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.kind, SideKind::Servers(Mode::Cluster))
+    }
 }
 
 /// The keys of one db and where they go.

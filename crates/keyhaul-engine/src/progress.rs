@@ -38,6 +38,10 @@ pub struct Progress {
     pub keys_not_moved: AtomicU64,
     /// Payload bytes that the target acknowledged.
     pub bytes_copied: AtomicU64,
+    /// Bytes of RDB files, or of what a source sends as RDB, that there are; 0: unknown.
+    pub bytes_expected: AtomicU64,
+    /// Bytes of them that were read.
+    pub bytes_read: AtomicU64,
     /// Keys that the verification looked at.
     pub keys_verified: AtomicU64,
     /// Times a connection was opened again or a command was repeated.
@@ -79,6 +83,10 @@ pub struct Snapshot {
     #[allow(missing_docs, reason = "named and documented in Progress")]
     pub bytes_copied: u64,
     #[allow(missing_docs, reason = "named and documented in Progress")]
+    pub bytes_expected: u64,
+    #[allow(missing_docs, reason = "named and documented in Progress")]
+    pub bytes_read: u64,
+    #[allow(missing_docs, reason = "named and documented in Progress")]
     pub keys_verified: u64,
     #[allow(missing_docs, reason = "named and documented in Progress")]
     pub retries: u64,
@@ -101,6 +109,8 @@ impl Progress {
             keys_gone: get(&self.keys_gone),
             keys_not_moved: get(&self.keys_not_moved),
             bytes_copied: get(&self.bytes_copied),
+            bytes_expected: get(&self.bytes_expected),
+            bytes_read: get(&self.bytes_read),
             keys_verified: get(&self.keys_verified),
             retries: get(&self.retries),
             shards: self

@@ -65,6 +65,8 @@ pub struct Receipt {
     pub retries: u64,
     /// Function libraries that went over.
     pub functions_copied: u64,
+    /// Length of the RDB file that was written; `None`: the target is a server.
+    pub file_bytes: Option<u64>,
     /// Time of the copy without the verification.
     pub copy_time: Duration,
     /// Time of the verification.

@@ -11,7 +11,9 @@ use keyhaul_client::{SLOT_COUNT, Slot, SlotSet, Topology};
 use keyhaul_rdb::KeyType;
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::entry::{Batch, Entry, Payload};
+use crate::conversion::Conversion;
+use crate::entry::{Batch, Entry, Payload, Usage};
+use crate::ledger::Ledger;
 use crate::throttle::Throttle;
 use crate::transform::{DbMap, KeyFilter, PrefixRename, renamed};
 
@@ -31,6 +33,10 @@ pub(crate) struct Transform {
 /// Where readers put what they have read. One for each reader, all over the same lanes.
 #[derive(Debug, Clone)]
 pub(crate) struct Outlet {
+    pub(crate) conversion: Arc<Conversion>,
+    /// The RDB version that the source writes, where its payloads do not tell in time.
+    source_version: u16,
+    ledger: Arc<Ledger>,
     transform: Arc<Transform>,
     lanes: Arc<Lanes>,
     budget: Arc<Semaphore>,
@@ -45,7 +51,26 @@ pub(crate) struct Lanes {
     lane_of_slot: Vec<u16>,
 }
 
+/// The bounds of an outlet, and what it cannot find out by itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OutletOptions {
+    /// All buffers together, bytes.
+    pub memory_bytes: u64,
+    /// Payload bytes per second at most.
+    pub rate_limit: Option<u64>,
+    /// The RDB version that the source writes.
+    pub source_version: u16,
+}
+
 impl Lanes {
+    /// All slots in one lane.
+    pub(crate) fn single(inlet: mpsc::Sender<Batch>) -> Self {
+        Self {
+            inlets: vec![inlet],
+            lane_of_slot: vec![0; SLOT_COUNT],
+        }
+    }
+
     /// Spreads the slots: those of one node over `threads` lanes of its own.
     pub(crate) fn new(
         topology: &Topology,
@@ -76,18 +101,22 @@ impl Outlet {
     pub(crate) fn new(
         transform: Transform,
         lanes: Lanes,
-        memory_bytes: u64,
-        throttle: Throttle,
+        conversion: Conversion,
+        options: OutletOptions,
+        ledger: Arc<Ledger>,
     ) -> Self {
-        let budget_units = u32::try_from(memory_bytes / CHARGE_UNIT)
+        let budget_units = u32::try_from(options.memory_bytes / CHARGE_UNIT)
             .unwrap_or(u32::MAX / 8)
             .max(1);
         Self {
+            conversion: Arc::new(conversion),
+            source_version: options.source_version,
+            ledger,
             transform: Arc::new(transform),
             lanes: Arc::new(lanes),
             budget: Arc::new(Semaphore::new(budget_units as usize)),
             budget_units,
-            throttle: Arc::new(throttle),
+            throttle: Arc::new(Throttle::new(options.rate_limit)),
         }
     }
 
@@ -106,6 +135,7 @@ impl Outlet {
         source_key: &Bytes,
         payload: Payload,
         expire_at_ms: Option<i64>,
+        usage: Usage,
     ) -> Entry {
         let target_key = renamed(&self.transform.renames, source_key);
         Entry {
@@ -114,12 +144,35 @@ impl Outlet {
             target_db: self.transform.db_map.target_db(source_db),
             target_key: target_key.unwrap_or_else(|| source_key.clone()),
             expire_at_ms,
+            usage,
             payload,
         }
     }
 
-    /// Hands entries to their lanes; waits while the budget is used up.
+    /// The RDB version that the source writes.
+    pub(crate) fn source_version(&self) -> u16 {
+        self.source_version
+    }
+
+    /// The filters of the job.
+    pub(crate) fn filter(&self) -> &KeyFilter {
+        &self.transform.filter
+    }
+
+    /// Lists a key of the source as not moved.
+    pub(crate) fn list(&self, db: u32, key: &[u8], reason: String) {
+        self.ledger.not_moved(db, key, reason);
+    }
+
+    /// Whether the job is to stop.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.ledger.stop.is_cancelled()
+    }
+
+    /// Makes entries fit for the target and hands them to their lanes; waits while the budget is used
+    /// up.
     pub(crate) async fn send(&self, entries: Vec<Entry>) {
+        let entries = self.conversion.fit(entries);
         if entries.is_empty() {
             return;
         }
@@ -144,7 +197,9 @@ impl Outlet {
 
     async fn put(&self, inlet: &mpsc::Sender<Batch>, entries: Vec<Entry>) {
         let held = |entry: &Entry| match &entry.payload {
-            Payload::Whole(bytes) => bytes.len() as u64 + ENTRY_BYTES,
+            Payload::Whole(bytes) | Payload::Value { value: bytes, .. } => {
+                bytes.len() as u64 + ENTRY_BYTES
+            }
             Payload::Parts(_) => ENTRY_BYTES,
         };
         let units = entries.iter().map(held).sum::<u64>() / CHARGE_UNIT + 1;

@@ -20,6 +20,16 @@ pub struct Version {
     family: Family,
     major: u16,
     minor: u16,
+    release: Release,
+}
+
+/// Which point release of a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Release {
+    /// What its source serves.
+    Usual,
+    /// Another one, from a second source.
+    Newest,
 }
 
 impl Version {
@@ -31,6 +41,12 @@ impl Version {
     pub const REDIS_7_0: Version = Version::new(Family::Redis, 7, 0);
     /// Redis 8.0, with expiring hash fields.
     pub const REDIS_8_0: Version = Version::new(Family::Redis, 8, 0);
+    /// Another point release of Redis 8.0: its vector sets differ, what one of the two saves the
+    /// other may refuse. Not in the cache folder when both sources serve the same release.
+    pub const REDIS_8_0_NEWEST: Version = Version {
+        release: Release::Newest,
+        ..Version::REDIS_8_0
+    };
     /// Redis 8.2.
     pub const REDIS_8_2: Version = Version::new(Family::Redis, 8, 2);
     /// Valkey 8.0, one of the default two.
@@ -41,11 +57,12 @@ impl Version {
     pub const VALKEY_9_1: Version = Version::new(Family::Valkey, 9, 1);
 
     /// Every version a test may name, oldest first, Redis before Valkey.
-    pub const ALL: [Version; 8] = [
+    pub const ALL: [Version; 9] = [
         Version::REDIS_6_0,
         Version::REDIS_6_2,
         Version::REDIS_7_0,
         Version::REDIS_8_0,
+        Version::REDIS_8_0_NEWEST,
         Version::REDIS_8_2,
         Version::VALKEY_8_0,
         Version::VALKEY_8_1,
@@ -59,6 +76,7 @@ impl Version {
             family,
             major,
             minor,
+            release: Release::Usual,
         }
     }
 
@@ -91,6 +109,13 @@ impl Version {
     /// True if hash fields can expire: Redis >= 7.4, Valkey >= 9.0.
     pub fn has_field_ttls(self) -> bool {
         self.is_at_least(Family::Redis, 7, 4) || self.is_at_least(Family::Valkey, 9, 0)
+    }
+
+    /// True if `scripts/servers` found that another version of the table is the very same release.
+    fn is_served_already(self) -> bool {
+        cache_folder()
+            .join(format!(".{self}.is-served-already"))
+            .is_file()
     }
 
     /// True if its program is in the cache folder.
@@ -134,7 +159,11 @@ impl fmt::Display for Version {
             Family::Redis => "redis",
             Family::Valkey => "valkey",
         };
-        write!(f, "{family}-{}.{}", self.major, self.minor)
+        let release = match self.release {
+            Release::Usual => "",
+            Release::Newest => "-newest",
+        };
+        write!(f, "{family}-{}.{}{release}", self.major, self.minor)
     }
 }
 
@@ -152,6 +181,10 @@ impl fmt::Debug for Version {
 pub fn require(version: Version) -> bool {
     if version.available() {
         return true;
+    }
+    if version.is_served_already() {
+        eprintln!("SKIPPED: {version} is a release that another version stands for");
+        return false;
     }
     let required = std::env::var("KEYHAUL_REQUIRE_SERVERS").is_ok_and(|value| value == "all");
     if required || Version::DEFAULT.contains(&version) {

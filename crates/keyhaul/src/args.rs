@@ -77,10 +77,15 @@ pub(crate) struct ReplicateArgs {
     /// unix:///path[?db=N], redis-sentinel://host,host/name[/db], or a bare host[:port]. Several
     /// seed nodes are separated by commas. A cluster is recognised by itself. Any of the TLS options
     /// below switches TLS on where the scheme does not.
+    ///
+    /// An RDB file: file:dump.rdb, or any path that ends in .rdb. Several, separated by commas, are read
+    /// one after the other; a file is read from start to end before anything of it is loaded.
     #[arg(value_name = "SOURCE")]
     pub(crate) source: String,
 
     /// Where they go, in the same forms
+    ///
+    /// An RDB file gets its name when it is whole; a file that is there is replaced then.
     #[arg(value_name = "TARGET")]
     pub(crate) target: String,
 
@@ -117,6 +122,8 @@ pub(crate) struct ReplicateArgs {
     pub(crate) rename_prefix: Vec<String>,
 
     /// Leave out keys whose MEMORY USAGE is above this, and list them as not moved
+    ///
+    /// From an RDB file, or by PSYNC: keys whose value takes more in the RDB.
     #[arg(long, value_name = "SIZE", help_heading = WHAT)]
     pub(crate) mem_limit: Option<String>,
 
@@ -132,7 +139,7 @@ pub(crate) struct ReplicateArgs {
 
     /// How the source is read
     #[arg(
-        long, value_enum, ignore_case = true, default_value_t = MethodArg::Scan, help_heading = HOW
+        long, value_enum, ignore_case = true, default_value_t = MethodArg::Auto, help_heading = HOW
     )]
     pub(crate) method: MethodArg,
 
@@ -160,6 +167,11 @@ pub(crate) struct ReplicateArgs {
     #[arg(long, value_name = "DURATION", default_value = "2m", help_heading = HOW)]
     pub(crate) retry_for: String,
 
+    /// The RDB version of the file that is written: 9 (Redis 5 and 6), 10 (7.0), 11 (7.2, Valkey 7.2 and
+    /// 8), 12 (Redis 7.4 and 8), 80 (Valkey 9) [default: the source's own]
+    #[arg(long, value_name = "N", help_heading = HOW)]
+    pub(crate) rdb_version: Option<String>,
+
     /// Probe both ends, print the plan and stop; writes nothing
     #[arg(long, help_heading = SAFETY)]
     pub(crate) dry_run: bool,
@@ -170,6 +182,17 @@ pub(crate) struct ReplicateArgs {
         help_heading = SAFETY
     )]
     pub(crate) on_conflict: OnConflictArg,
+
+    /// Go on where a target cannot hold all of a value, instead of listing the key; repeatable
+    #[arg(
+        long, value_enum, ignore_case = true, value_name = "LOSS", value_delimiter = ',',
+        help_heading = SAFETY
+    )]
+    pub(crate) accept_loss: Vec<LossArg>,
+
+    /// Load what is sound of a damaged RDB file: all that lies before the damage
+    #[arg(long, help_heading = SAFETY)]
+    pub(crate) allow_partial: bool,
 
     /// What is proved after the copy
     #[arg(
@@ -208,12 +231,19 @@ pub(crate) enum ModeArg {
 /// `--method`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum MethodArg {
-    /// The best that the source permits: in this version scan
+    /// Into a server with scan, into a file with psync where the source permits it
     Auto,
     /// With SCAN: needs the right to read, nothing else
     Scan,
-    #[value(hide = true)]
+    /// As a replica: a snapshot of one moment, for which the source forks
     Psync,
+}
+
+/// `--accept-loss`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LossArg {
+    /// Fields of hashes that expire are kept for ever
+    FieldTtl,
 }
 
 /// `--on-conflict`.

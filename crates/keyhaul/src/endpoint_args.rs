@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use keyhaul_client::{Address, Endpoint, Secret, Seeds, TlsOptions};
+use keyhaul_engine::place::Place;
 
 use crate::usage::UsageError;
 
@@ -97,14 +98,74 @@ pub(crate) struct SideTyped<'a> {
 /// One end, and what is worth saying about how it was understood.
 #[derive(Debug)]
 pub(crate) struct Resolved {
-    pub(crate) endpoint: Endpoint,
+    pub(crate) place: Place,
     pub(crate) note: Option<String>,
+}
+
+/// A source: servers, or RDB files separated by commas.
+pub(crate) fn resolve_source(
+    text: &str,
+    typed: &SideTyped<'_>,
+    from_environment: &[Option<&str>],
+) -> Result<Resolved, UsageError> {
+    match file_path(text) {
+        // A name may hold a comma itself.
+        Some(path) if path.exists() || !text.contains(',') => files(vec![path], typed),
+        Some(_) => {
+            let paths = text.split(',').filter(|part| !part.is_empty());
+            let path = |part: &str| file_path(part).unwrap_or_else(|| part.into());
+            files(paths.map(path).collect(), typed)
+        }
+        None => resolve(text, typed, from_environment),
+    }
+}
+
+/// A target: servers, or one RDB file.
+pub(crate) fn resolve_target(
+    text: &str,
+    typed: &SideTyped<'_>,
+    from_environment: &[Option<&str>],
+) -> Result<Resolved, UsageError> {
+    match file_path(text) {
+        Some(path) => files(vec![path], typed),
+        None => resolve(text, typed, from_environment),
+    }
+}
+
+fn files(paths: Vec<PathBuf>, typed: &SideTyped<'_>) -> Result<Resolved, UsageError> {
+    let side = typed.side;
+    let login = [("user", typed.user), ("pass", typed.password)];
+    let login = login.into_iter().find(|(_, given)| given.is_some());
+    let option = login.map(|(name, _)| name).or(first_tls_option(&typed.tls));
+    if let Some(option) = option {
+        return Err(UsageError::new(format!(
+            "--{side}-{option} does not fit a file: the {side} is one"
+        )));
+    }
+    if paths.iter().any(|path| path.as_os_str().is_empty()) {
+        return Err(UsageError::new(format!(
+            "{side}: file: needs a path, like file:dump.rdb"
+        )));
+    }
+    Ok(Resolved {
+        place: Place::Files(paths),
+        note: None,
+    })
+}
+
+/// The path of `file:PATH`, `file://PATH`, or of a path that ends in `.rdb`.
+fn file_path(text: &str) -> Option<PathBuf> {
+    if let Some(path) = text.strip_prefix("file:") {
+        return Some(path.strip_prefix("//").unwrap_or(path).into());
+    }
+    let is_path = !text.contains("://") && text.ends_with(".rdb");
+    is_path.then(|| text.into())
 }
 
 /// Makes an endpoint of its URI, its options and the passwords of the environment.
 ///
 /// The first password found counts: option, URI, then `from_environment` in its order.
-pub(crate) fn resolve(
+fn resolve(
     uri: &str,
     typed: &SideTyped<'_>,
     from_environment: &[Option<&str>],
@@ -125,7 +186,10 @@ pub(crate) fn resolve(
         endpoint.password = found.map(|password| Secret::new(*password));
     }
     let note = apply_tls(&mut endpoint, typed)?;
-    Ok(Resolved { endpoint, note })
+    Ok(Resolved {
+        place: Place::Servers(endpoint),
+        note,
+    })
 }
 
 /// TLS options switch TLS on where the scheme did not.
@@ -172,11 +236,7 @@ fn is_unix_socket(endpoint: &Endpoint) -> bool {
 
 /// Parses an endpoint. What is wrong is told without any part of it that could be a password.
 fn parse(uri: &str) -> Result<Endpoint, String> {
-    let uri = uri.trim();
-    if uri.starts_with("file:") || (!uri.contains("://") && uri.ends_with(".rdb")) {
-        return Err("RDB files are not available in this version: name a server".into());
-    }
-    Endpoint::parse(uri).map_err(|e| e.to_string())
+    Endpoint::parse(uri.trim()).map_err(|e| e.to_string())
 }
 
 #[cfg(test)]
@@ -190,6 +250,38 @@ mod tests {
             password: None,
             tls: TlsOptions::default(),
         }
+    }
+
+    fn endpoint(resolved: &Resolved) -> &Endpoint {
+        resolved.place.endpoint().unwrap()
+    }
+
+    #[test]
+    fn files_and_servers() {
+        let source = |text: &str| resolve_source(text, &typed(), &[]).map(|r| r.place.to_string());
+        for (text, expected) in [
+            ("file:a.rdb", "file:a.rdb"),
+            ("file:///tmp/x", "file:/tmp/x"),
+            ("dir/a.rdb", "file:dir/a.rdb"),
+            ("file:a,file:b,c.rdb", "file:a,b,c.rdb"),
+            ("a.rdb,b.rdb", "file:a.rdb,b.rdb"),
+            ("h:1", "redis://h:1"),
+        ] {
+            assert_eq!(source(text).ok().as_deref(), Some(expected), "{text}");
+        }
+        let target = resolve_target("file:a,b.rdb", &typed(), &[]).unwrap();
+        assert_eq!(target.place.to_string(), "file:a,b.rdb");
+        assert!(source("file:").is_err());
+        let with_user = SideTyped {
+            user: Some("u"),
+            ..typed()
+        };
+        let error = resolve_source("a.rdb", &with_user, &[]).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("--source-user does not fit a file")
+        );
     }
 
     #[test]
@@ -226,7 +318,7 @@ mod tests {
                 &[own, cli],
             )
             .unwrap();
-            let got = resolved.endpoint.password;
+            let got = endpoint(&resolved).password.clone();
             assert_eq!(
                 got,
                 expected.map(Secret::new),
@@ -243,12 +335,15 @@ mod tests {
         };
         let with = |uri, tls| resolve(uri, &SideTyped { tls, ..typed() }, &[]);
         let plain = with("redis://h", TlsOptions::default()).unwrap();
-        assert_eq!((plain.endpoint.tls, plain.note), (None, None));
+        assert_eq!((&endpoint(&plain).tls, &plain.note), (&None, &None));
         let switched = with("redis://h", insecure()).unwrap();
-        assert_eq!(switched.endpoint.tls, Some(insecure()));
+        assert_eq!(endpoint(&switched).tls, Some(insecure()));
         assert!(switched.note.unwrap().contains("switches TLS on"));
         let named = with("rediss://h", insecure()).unwrap();
-        assert_eq!((named.endpoint.tls, named.note), (Some(insecure()), None));
+        assert_eq!(
+            (&endpoint(&named).tls, &named.note),
+            (&Some(insecure()), &None)
+        );
         let cert = || TlsOptions {
             cert_file: Some("c".into()),
             ..TlsOptions::default()
@@ -293,7 +388,6 @@ mod tests {
             "redis-sentinel://u:hunter2@h",
             "redis-sentinel://h/main/0?password=hunter2",
             "http://u:hunter2@h",
-            "file:hunter2.rdb",
         ];
         for uri in uris {
             let error = resolve(uri, &typed(), &[]).expect_err(uri).to_string();

@@ -2,19 +2,24 @@
 
 use std::path::PathBuf;
 
-use keyhaul_client::Endpoint;
-use keyhaul_engine::options::{CopyOptions, MEMORY_BYTES_MIN, OnConflict, THREADS_MAX, Verify};
+use keyhaul_engine::options::{
+    AcceptedLosses, CopyOptions, MEMORY_BYTES_MIN, Method, OnConflict, THREADS_MAX, Verify,
+    WRITABLE_VERSIONS,
+};
+use keyhaul_engine::place::Place;
 use keyhaul_engine::transform::{DbMap, Glob, PrefixRename};
 
-use crate::args::{MethodArg, ModeArg, OnConflictArg, ProgressArg, ReplicateArgs, VerifyArg};
+use crate::args::{
+    LossArg, MethodArg, ModeArg, OnConflictArg, ProgressArg, ReplicateArgs, VerifyArg,
+};
 use crate::usage::UsageError;
 use crate::{duration, endpoint_args, size};
 
 /// A copy as it will be made.
 #[derive(Debug)]
 pub(crate) struct Request {
-    pub(crate) source: Endpoint,
-    pub(crate) target: Endpoint,
+    pub(crate) source: Place,
+    pub(crate) target: Place,
     pub(crate) options: CopyOptions,
     pub(crate) is_dry_run: bool,
     pub(crate) report: Option<PathBuf>,
@@ -51,12 +56,12 @@ pub(crate) fn resolve(
 ) -> Result<Request, UsageError> {
     refuse_what_is_to_come(args)?;
     let any_password = environment.any_password.as_deref();
-    let source = endpoint_args::resolve(
+    let source = endpoint_args::resolve_source(
         &args.source,
         &args.source_side.typed(),
         &[environment.source_password.as_deref(), any_password],
     )?;
-    let target = endpoint_args::resolve(
+    let target = endpoint_args::resolve_target(
         &args.target,
         &args.target_side.typed(),
         &[environment.target_password.as_deref(), any_password],
@@ -81,6 +86,16 @@ pub(crate) fn resolve(
         threads: number("--threads", &args.threads, THREADS_MAX)?,
         memory_bytes: memory(&args.memory)?,
         rate_limit: rate_limit(args.rate_limit.as_deref())?,
+        method: match args.method {
+            MethodArg::Auto => Method::Auto,
+            MethodArg::Scan => Method::Scan,
+            MethodArg::Psync => Method::Psync,
+        },
+        accepted_losses: AcceptedLosses {
+            field_ttl: args.accept_loss.contains(&LossArg::FieldTtl),
+        },
+        allow_partial: args.allow_partial,
+        rdb_version: rdb_version(args.rdb_version.as_deref())?,
         verify: match args.verify {
             VerifyArg::None => Verify::None,
             VerifyArg::Quick | VerifyArg::Full => Verify::Quick,
@@ -90,8 +105,8 @@ pub(crate) fn resolve(
             .ok_or_else(|| UsageError::new("--retry-for needs a duration like 30s, 2m or 1h"))?,
     };
     Ok(Request {
-        source: source.endpoint,
-        target: target.endpoint,
+        source: source.place,
+        target: target.place,
         options,
         is_dry_run: args.dry_run,
         report: args.report.clone(),
@@ -102,11 +117,10 @@ pub(crate) fn resolve(
 }
 
 fn refuse_what_is_to_come(args: &ReplicateArgs) -> Result<(), UsageError> {
-    let option = match (args.mode, args.method, args.verify) {
-        (ModeArg::Live, _, _) => "--mode live",
-        (ModeArg::Liveonly, _, _) => "--mode liveonly",
-        (_, MethodArg::Psync, _) => "--method psync",
-        (_, _, VerifyArg::Full) => "--verify full",
+    let option = match (args.mode, args.verify) {
+        (ModeArg::Live, _) => "--mode live",
+        (ModeArg::Liveonly, _) => "--mode liveonly",
+        (_, VerifyArg::Full) => "--verify full",
         _ => return Ok(()),
     };
     Err(UsageError::new(format!(
@@ -208,6 +222,19 @@ fn memory(text: &str) -> Result<u64, UsageError> {
         })
 }
 
+fn rdb_version(text: Option<&str>) -> Result<Option<u16>, UsageError> {
+    let Some(text) = text else { return Ok(None) };
+    let version = text.trim().parse().ok();
+    let version = version.filter(|version| WRITABLE_VERSIONS.contains(version));
+    version.map(Some).ok_or_else(|| {
+        let versions = WRITABLE_VERSIONS.map(|version| version.to_string());
+        UsageError::new(format!(
+            "--rdb-version needs one of {}",
+            versions.join(", ")
+        ))
+    })
+}
+
 fn rate_limit(text: Option<&str>) -> Result<Option<u64>, UsageError> {
     let per_second = text.map(|text| text.strip_suffix("/s").unwrap_or(text));
     optional_size("--rate-limit", per_second)
@@ -247,7 +274,8 @@ mod tests {
              --key-type list --db 3,0,3 --db-map 3:1,0:2 --rename-prefix a::b: --mem-limit 1.5mb \
              --on-conflict FAIL --scan-count 10 --read-threads 2 --threads 3 --memory 8mb \
              --rate-limit 20mb/s --verify none --no-functions --retry-for 1h --dry-run -v \
-             --report r.json --progress plain --mode scan --method auto",
+             --report r.json --progress plain --mode scan --method PSYNC --accept-loss field-ttl \
+             --allow-partial --rdb-version 11",
         )
         .unwrap();
         let options = request.options;
@@ -272,6 +300,11 @@ mod tests {
         );
         assert_eq!((options.verify, options.functions), (Verify::None, false));
         assert_eq!(options.retry_for.as_secs(), 3600);
+        assert_eq!(
+            (options.method, options.rdb_version),
+            (Method::Psync, Some(11))
+        );
+        assert!(options.accepted_losses.field_ttl && options.allow_partial);
         assert!(request.is_dry_run && request.is_verbose);
         assert_eq!(request.report, Some("r.json".into()));
         assert_eq!(request.progress, ProgressArg::Plain);

@@ -142,6 +142,8 @@ impl<'a> View<'a> {
         let some = |count: u64| Some(count).filter(|count| *count > 0);
         pair("keys_expected", self.keys_expected);
         pair("bytes", Some(snapshot.bytes_copied));
+        pair("bytes_read", some(snapshot.bytes_read));
+        pair("bytes_expected", some(snapshot.bytes_expected));
         pair("rate", self.per_second.map(|(keys, _)| keys as u64));
         if snapshot.phase == Phase::Copying {
             pair("byte_rate", self.per_second.map(|(_, bytes)| bytes as u64));
@@ -165,7 +167,11 @@ impl<'a> View<'a> {
         let snapshot = self.snapshot;
         let mut parts = vec![format!("{} keys", size::show_count(self.keys_done))];
         if snapshot.phase != Phase::Verifying {
-            parts.push(size::show(snapshot.bytes_copied));
+            parts.push(match (snapshot.bytes_read, snapshot.bytes_expected) {
+                (0, _) => size::show(snapshot.bytes_copied),
+                (read, 0) => format!("{} read", size::show(read)),
+                (read, all) => format!("{} of {} read", size::show(read), size::show(all)),
+            });
         }
         if let Some((keys, bytes)) = self.per_second {
             parts.push(format!("{} keys/s", size::show_count(keys as u64)));

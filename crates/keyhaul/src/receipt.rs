@@ -42,16 +42,19 @@ impl Summary<'_> {
         row("from", ends.source.clone())?;
         row("to", ends.target.clone())?;
         row("copied", copied(receipt))?;
+        if let Some(bytes) = receipt.file_bytes {
+            row(
+                "file",
+                format!("{}, synced and in its place", size::show(bytes)),
+            )?;
+        }
         if receipt.keys_skipped > 0 {
             let keys = count(receipt.keys_skipped, "key");
             row("skipped", format!("{keys} that the target held already"))?;
         }
         if receipt.keys_gone > 0 {
             let keys = count(receipt.keys_gone, "key");
-            row(
-                "gone",
-                format!("{keys} expired or deleted on the source during the run"),
-            )?;
+            row("gone", format!("{keys} expired or deleted before the copy"))?;
         }
         if receipt.functions_copied > 0 {
             row("functions", libraries(receipt.functions_copied))?;
@@ -111,7 +114,7 @@ fn headline(receipt: &Receipt, exit: Exit) -> String {
                 parts.push(format!("{} not moved", count(not_moved, "key")));
             }
             if parts.is_empty() {
-                parts.push("not all function libraries were copied, see the remarks".into());
+                parts.push("not everything was copied, see the remarks".into());
             }
             format!("finished: {}", parts.join(", "))
         }
@@ -160,6 +163,7 @@ fn verified(receipt: &Receipt, on_conflict: OnConflict) -> String {
         return "no".into();
     };
     let what = match on_conflict {
+        _ if receipt.file_bytes.is_some() => "read back from the file",
         // What was there before may be anything.
         OnConflict::Skip => "are on the target",
         OnConflict::Replace | OnConflict::Fail => "the same in existence, type and expiry",
@@ -244,6 +248,7 @@ mod tests {
             bytes_copied: 4 << 20,
             retries: 0,
             functions_copied: 1,
+            file_bytes: None,
             copy_time: Duration::from_secs(2),
             verify_time: Duration::from_millis(120),
             verify: Some(VerifyCounts {
@@ -280,7 +285,7 @@ done: all keys were copied and verified
   from       redis://a:1
   to         redis://b:1
   copied     1,000 keys, 4.0 MB in 2.0 s (500 keys/s, 2.0 MB/s)
-  gone       1 key expired or deleted on the source during the run
+  gone       1 key expired or deleted before the copy
   functions  1 library
   not moved  nothing
   verified   1,002 of 1,002 keys the same in existence, type and expiry, in 120 ms

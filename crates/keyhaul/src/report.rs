@@ -303,6 +303,7 @@ mod tests {
             bytes_copied: 99,
             retries: 2,
             functions_copied: 1,
+            file_bytes: None,
             copy_time: Duration::from_millis(1500),
             verify_time: Duration::from_millis(500),
             verify: Some(VerifyCounts::default()),

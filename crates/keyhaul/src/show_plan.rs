@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use keyhaul_client::{Mode, Role, ServerFacts};
-use keyhaul_engine::plan::{DbPlan, NodePlan, Plan, SidePlan};
+use keyhaul_engine::plan::{CheckedFile, DbPlan, NodePlan, Plan, SideKind, SidePlan};
 
 use crate::size;
 
@@ -41,12 +41,26 @@ pub(crate) fn write(out: &mut impl Write, plan: &Plan) -> io::Result<()> {
 }
 
 fn write_side(out: &mut impl Write, name: &str, side: &SidePlan) -> io::Result<()> {
-    let mode = match (side.mode, side.primaries.len()) {
-        (Mode::Standalone, _) => "standalone".to_owned(),
-        (Mode::Cluster, 1) => "cluster of 1 primary".to_owned(),
-        (Mode::Cluster, count) => format!("cluster of {count} primaries"),
+    let mode = match (&side.kind, side.primaries.len()) {
+        (SideKind::Servers(Mode::Standalone), _) => "standalone".to_owned(),
+        (SideKind::Servers(Mode::Cluster), 1) => "cluster of 1 primary".to_owned(),
+        (SideKind::Servers(Mode::Cluster), count) => format!("cluster of {count} primaries"),
+        (SideKind::Files(files), _) => match files.as_slice() {
+            [file] => file_text(file),
+            files => format!("{} RDB files", files.len()),
+        },
+        (SideKind::NewFile { rdb_version, .. }, _) => {
+            format!("new file, RDB version {rdb_version}")
+        }
     };
     writeln!(out, "{name:8} {}: {mode}{}", side.endpoint, keys(side.keys))?;
+    if let SideKind::Files(files) = &side.kind
+        && files.len() > 1
+    {
+        for file in files {
+            writeln!(out, "{:8} {}: {}", "", file.path.display(), file_text(file))?;
+        }
+    }
     for node in side.primaries.iter().take(NODE_LINES_MAX) {
         writeln!(out, "{:8} {}: {}", "", node.address, node_text(&node.facts))?;
     }
@@ -54,6 +68,17 @@ fn write_side(out: &mut impl Write, name: &str, side: &SidePlan) -> io::Result<(
         0 => Ok(()),
         more => writeln!(out, "{:8} and {more} more", ""),
     }
+}
+
+/// `RDB version 12 by 8.2.3, 1.2 MB`
+fn file_text(file: &CheckedFile) -> String {
+    let version = file.header.map_or(0, |header| header.version);
+    let by = file.written_by.as_ref().map(|by| format!(" by {by}"));
+    format!(
+        "RDB version {version}{}, {}",
+        by.unwrap_or_default(),
+        size::show(file.bytes)
+    )
 }
 
 fn keys(count: Option<u64>) -> String {
@@ -88,7 +113,7 @@ fn node_text(facts: &ServerFacts) -> String {
 }
 
 fn write_dbs(out: &mut impl Write, plan: &Plan) -> io::Result<()> {
-    if plan.source.mode == Mode::Cluster && plan.target.mode == Mode::Cluster {
+    if plan.source.is_cluster() && plan.target.is_cluster() {
         return writeln!(out, "dbs      0, the only one of a cluster");
     }
     if plan.dbs.is_empty() {
@@ -157,7 +182,7 @@ mod tests {
     fn side(endpoint: &str, mode: Mode, nodes: Vec<NodePlan>, keys: Option<u64>) -> SidePlan {
         SidePlan {
             endpoint: endpoint.into(),
-            mode,
+            kind: SideKind::Servers(mode),
             primaries: nodes,
             keys,
         }

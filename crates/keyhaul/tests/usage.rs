@@ -76,13 +76,18 @@ const ROWS: &[(&str, &str)] = &[
         "source: the name of the primary is missing",
     ),
     (
-        "replicate a dump.rdb",
-        "target: RDB files are not available in this version",
+        "replicate file: b",
+        "source: file: needs a path, like file:dump.rdb",
     ),
     (
-        "replicate file:dump b",
-        "source: RDB files are not available in this version",
+        "replicate a.rdb b --source-user u",
+        "--source-user does not fit a file",
     ),
+    (
+        "replicate a file:b.rdb --rdb-version 8",
+        "--rdb-version needs one of 9, 10, 11, 12, 80",
+    ),
+    ("replicate a b --accept-loss x", "takes one of field-ttl"),
     (
         "replicate a b --source-cert c",
         "--source-cert needs --source-key",
@@ -131,10 +136,6 @@ const ROWS: &[(&str, &str)] = &[
     (
         "replicate a b --mode liveonly",
         "--mode liveonly is not available in this version",
-    ),
-    (
-        "replicate a b --method psync",
-        "--method psync is not available in this version",
     ),
     (
         "replicate a b --verify full",

@@ -19,6 +19,7 @@ use crate::progress::Progress;
 use crate::receipt::VerifyCounts;
 use crate::site::Site;
 use crate::source::reader::KeyQueue;
+use crate::source::records::now_ms;
 use crate::source::rounds::Pass;
 use crate::source::scan::ScanEnd;
 use crate::stats::key_text;
@@ -36,7 +37,8 @@ const RECHECK_KEYS: usize = 256;
 /// What is compared with what.
 #[derive(Debug)]
 pub(crate) struct QuickCheck {
-    pub source: Arc<Site>,
+    /// `None`: the source is a file, whose records tell.
+    pub source: Option<Arc<Site>>,
     pub target: Arc<Site>,
     pub filter: Arc<KeyFilter>,
     pub db_map: DbMap,
@@ -80,9 +82,7 @@ pub(crate) async fn verify(check: Arc<QuickCheck>, pass: Pass) -> Result<VerifyC
     })
     .await?;
     check.recheck().await?;
-    let results =
-        std::mem::take(&mut *check.results.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok(results.counts)
+    Ok(check.take_counts())
 }
 
 async fn work(check: Arc<QuickCheck>, queue: KeyQueue) -> Result<ScanEnd, GaveUp> {
@@ -116,13 +116,15 @@ async fn work(check: Arc<QuickCheck>, queue: KeyQueue) -> Result<ScanEnd, GaveUp
 /// Looks at both sides over connections of its own.
 struct Looker {
     check: Arc<QuickCheck>,
-    source: Lookup,
+    /// Of a source that is no server nothing is looked up this way.
+    source: Option<Lookup>,
     target: Lookup,
 }
 
 impl Looker {
     fn new(check: Arc<QuickCheck>) -> Self {
-        let source = Lookup::new(check.source.clone(), check.retry_for);
+        let source = check.source.clone();
+        let source = source.map(|source| Lookup::new(source, check.retry_for));
         let target = Lookup::new(check.target.clone(), check.retry_for);
         Self {
             check,
@@ -132,15 +134,15 @@ impl Looker {
     }
 
     async fn look(&mut self, db: u32, keys: &[Bytes]) -> Result<Vec<Finding>, GaveUp> {
-        if keys.is_empty() {
+        let Some(source) = self.source.as_mut().filter(|_| !keys.is_empty()) else {
             return Ok(Vec::new());
-        }
+        };
         let check = &self.check;
         let target_db = check.db_map.target_db(db);
         let named = |key: &Bytes| renamed(&check.renames, key).unwrap_or_else(|| key.clone());
         let target_keys: Vec<Bytes> = keys.iter().map(named).collect();
         let (source, target) = tokio::join!(
-            self.source.look(db, keys, &check.ledger),
+            source.look(db, keys, &check.ledger),
             self.target.look(target_db, &target_keys, &check.ledger),
         );
         Ok(source?
@@ -152,6 +154,31 @@ impl Looker {
 }
 
 impl QuickCheck {
+    /// All that was counted.
+    pub(crate) fn take_counts(&self) -> VerifyCounts {
+        let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut results.counts)
+    }
+
+    /// Judges and counts a record of a file.
+    pub(crate) fn judge_record(
+        &self,
+        db: u32,
+        key: &[u8],
+        source: KeyLook,
+        target: Result<KeyLook, ServerError>,
+    ) {
+        let expires = source.expire_at_ms;
+        let finding = match self.judge(Ok(source), target) {
+            // It has expired meanwhile, as it would have on any server.
+            Finding::Missing if expires.is_some_and(|(at, _)| at <= now_ms()) => {
+                Finding::OutOfScope
+            }
+            finding => finding,
+        };
+        self.count(db, key, finding);
+    }
+
     fn judge(
         &self,
         source: Result<KeyLook, ServerError>,
@@ -173,7 +200,9 @@ impl QuickCheck {
         if self.on_conflict == OnConflict::Skip {
             return Finding::Same; // what was there already stays as it is
         }
-        if source.key_type != target.key_type {
+        // The name of a module's type is not known from a file.
+        let is_module = source.key_type == KeyType::Module.name();
+        if source.key_type != target.key_type && !is_module {
             let (s, t) = (text(&source.key_type), text(&target.key_type));
             return Finding::Type(format!("type {s} on the source, {t} on the target"));
         }

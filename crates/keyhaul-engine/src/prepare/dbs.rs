@@ -1,23 +1,26 @@
 //! Which dbs go over, and where to.
 
+use std::collections::BTreeMap;
+
 use keyhaul_client::ClientError;
 
 use crate::options::CopyOptions;
 use crate::plan::{DbPlan, PlanError};
-use crate::prepare::{Probed, is_cluster};
+use crate::prepare::{CheckedFile, Probed};
 
 /// Dbs that are tried where a server tells neither their number nor which hold keys.
 const DBS_TRIED_MAX: u32 = 16_384;
 
-/// The dbs of the job. `source_db` and `target_db` come from the URIs: the first is the only db
-/// that is read, the second is where a single db goes.
-pub(crate) async fn choose(
+/// Dbs of the source and how many keys each holds, as far as that is known.
+pub(super) type Found = Vec<(u32, Option<u64>)>;
+
+/// The dbs of the source that are to be read: those that were chosen, or all that hold keys.
+/// `source_db` comes from the URI: the only db that is read.
+pub(super) async fn found(
     source: &mut Probed,
-    target: &mut Probed,
     source_db: Option<u32>,
-    target_db: Option<u32>,
-    options: &mut CopyOptions,
-) -> Result<Vec<DbPlan>, PlanError> {
+    options: &CopyOptions,
+) -> Result<Found, PlanError> {
     let chosen = match (options.dbs.clone(), source_db) {
         (Some(dbs), Some(db)) if dbs != [db] => {
             return refuse(format!(
@@ -32,43 +35,65 @@ pub(crate) async fn choose(
         (Some(_), Err(PlanError::Refused(_))) => Vec::new(),
         (_, found) => found?,
     };
-    let mut dbs: Vec<(u32, Option<u64>)> = match chosen {
-        None => with_keys,
-        Some(chosen) => {
-            for db in &chosen {
-                select(source, *db).await?;
-            }
-            let keys = |db| {
-                with_keys
-                    .iter()
-                    .find(|(d, _)| *d == db)
-                    .map_or(Some(0), |(_, keys)| *keys)
-            };
-            chosen.into_iter().map(|db| (db, keys(db))).collect()
-        }
+    let Some(chosen) = chosen else {
+        return Ok(with_keys);
     };
-    dbs.sort_unstable();
-    dbs.dedup();
-    if let Some(target_db) = target_db {
-        map_to_uri_db(&dbs, target_db, options)?;
+    for db in &chosen {
+        select(source, *db).await?;
     }
-    let plan: Vec<DbPlan> = dbs
-        .iter()
-        .map(|(db, keys)| DbPlan {
-            source_db: *db,
-            target_db: options.db_map.target_db(*db),
-            keys: *keys,
-        })
-        .collect();
-    if is_cluster(&target.plan) {
+    let keys = |db| {
+        with_keys
+            .iter()
+            .find(|(d, _)| *d == db)
+            .map_or(Some(0), |(_, keys)| *keys)
+    };
+    Ok(chosen.into_iter().map(|db| (db, keys(db))).collect())
+}
+
+/// The same of files, which were read already.
+pub(super) fn found_in_files(files: &[CheckedFile], options: &CopyOptions) -> Found {
+    let mut keys: BTreeMap<u32, u64> = BTreeMap::new();
+    for (db, count) in files.iter().flat_map(|file| &file.keys) {
+        *keys.entry(*db).or_default() += count;
+    }
+    let is_chosen = |db: &u32| options.dbs.as_ref().is_none_or(|dbs| dbs.contains(db));
+    let keys = keys.into_iter().filter(|(db, _)| is_chosen(db));
+    keys.map(|(db, count)| (db, Some(count))).collect()
+}
+
+/// The dbs of the job, held against the target. `target_db` comes from its URI: where a single db
+/// goes.
+pub(super) async fn choose(
+    found: Found,
+    target: &mut Probed,
+    target_db: Option<u32>,
+    options: &mut CopyOptions,
+) -> Result<Vec<DbPlan>, PlanError> {
+    if let Some(target_db) = target_db {
+        map_to_uri_db(&found, target_db, options)?;
+    }
+    let plan = as_they_are(found, options);
+    if target.plan.is_cluster() {
         refuse_cluster(&plan)?;
     } else {
         for one in &plan {
             select(target, one.target_db).await?;
         }
     }
-    options.dbs = Some(plan.iter().map(|one| one.source_db).collect());
     Ok(plan)
+}
+
+/// The dbs of the job, where the target takes any.
+pub(super) fn as_they_are(mut found: Found, options: &mut CopyOptions) -> Vec<DbPlan> {
+    found.sort_unstable();
+    found.dedup();
+    options.dbs = Some(found.iter().map(|(db, _)| *db).collect());
+    let plan = found.into_iter().map(|(db, keys)| DbPlan {
+        source_db: db,
+        target_db: options.db_map.target_db(db),
+        keys,
+    });
+    plan.collect()
 }
 
 fn refuse<T>(reason: String) -> Result<T, PlanError> {
@@ -124,7 +149,7 @@ fn list(dbs: impl Iterator<Item = u32>) -> String {
 
 /// The dbs that hold keys, and how many where that can be told.
 async fn dbs_with_keys(source: &mut Probed) -> Result<Vec<(u32, Option<u64>)>, PlanError> {
-    if is_cluster(&source.plan) {
+    if source.plan.is_cluster() {
         return Ok(vec![(0, source.plan.keys)]);
     }
     let facts = source

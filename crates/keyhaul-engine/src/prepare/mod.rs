@@ -2,18 +2,30 @@
 //! anything is written.
 
 mod dbs;
+mod files;
+mod kinds;
+mod method;
 mod probe;
+mod reader;
+mod refuse;
 mod rights;
 mod warnings;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use keyhaul_client::{Endpoint, Mode, Role, ServerFacts, Version};
+use keyhaul_client::{Endpoint, ServerFacts};
+use keyhaul_rdb::Reader;
 
 use crate::options::{CopyOptions, Verify};
-use crate::plan::{Plan, PlanError, SideName, SidePlan};
+use crate::place::Place;
+use crate::plan::{DbPlan, Plan, PlanError, SideKind, SideName, SidePlan};
 use crate::site::Site;
+use crate::target::file::check_writable;
 
+pub(crate) use files::check_file;
+pub use files::{CheckedFile, Damage};
+pub(crate) use method::ReadBy;
 pub(crate) use probe::Probed;
 
 /// What a target takes as one argument where it does not tell (`proto-max-bulk-len`, Redis >= 3).
@@ -25,14 +37,39 @@ const MEMORY_PER_PAYLOAD_MAX: u64 = 4;
 /// A job that may begin.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    pub source: Arc<Site>,
-    pub target: Arc<Site>,
+    pub source: SourceEnd,
+    pub target: TargetEnd,
     pub plan: Plan,
     pub options: CopyOptions,
-    /// Longest payload that the target takes, bytes.
-    pub bulk_len_max: u64,
-    /// MEMORY USAGE above which a key is left out; `None`: no key can be above it.
-    pub mem_limit: Option<u64>,
+    /// The dbs that the user chose; `None`: all.
+    pub chosen_dbs: Option<Vec<u32>>,
+    /// What the target reads.
+    pub reader: Reader,
+    /// The RDB version that the source writes.
+    pub source_version: u16,
+}
+
+/// Where the keys come from.
+#[derive(Debug)]
+pub(crate) enum SourceEnd {
+    Servers {
+        site: Arc<Site>,
+        read_by: ReadBy,
+        /// MEMORY USAGE above which a key is left out; `None`: no key can be above it.
+        mem_limit: Option<u64>,
+    },
+    Files(Vec<CheckedFile>),
+}
+
+/// Where they go.
+#[derive(Debug)]
+pub(crate) enum TargetEnd {
+    Servers {
+        site: Arc<Site>,
+        /// Longest payload that the target takes, bytes.
+        bulk_len_max: u64,
+    },
+    File(PathBuf),
 }
 
 /// Probes both ends and makes the plan.
@@ -40,6 +77,28 @@ pub(crate) struct Prepared {
 /// # Errors
 /// [`PlanError`]; nothing was written.
 pub(crate) async fn prepare(
+    source: Place,
+    target: Place,
+    options: CopyOptions,
+) -> Result<Prepared, PlanError> {
+    refuse::combinations(&source, &target, &options)?;
+    match (source, target) {
+        (Place::Servers(source), Place::Servers(target)) => {
+            between_servers(source, target, options).await
+        }
+        (Place::Servers(source), Place::Files(paths)) => {
+            let path = refuse::one_target(paths)?;
+            to_file(source, path, options).await
+        }
+        (Place::Files(paths), Place::Servers(target)) => from_files(paths, target, options).await,
+        (Place::Files(sources), Place::Files(paths)) => {
+            let path = refuse::one_target(paths)?;
+            between_files(sources, path, options).await
+        }
+    }
+}
+
+async fn between_servers(
     source: Endpoint,
     target: Endpoint,
     mut options: CopyOptions,
@@ -49,41 +108,198 @@ pub(crate) async fn prepare(
         probe::side(SideName::Source, source, &options),
         probe::side(SideName::Target, target, &options),
     )?;
-    refuse_same(&source, &target)?;
-    refuse_unfit_target(&target)?;
-    refuse_uncovered(&source)?;
-    refuse_uncovered(&target)?;
-    let dbs = dbs::choose(&mut source, &mut target, source_db, target_db, &mut options).await?;
-    rights::check_source(&mut source, &options).await?;
-    let chosen: Vec<u32> = dbs.iter().map(|db| db.source_db).collect();
-    if collisions_are_possible(&options, &chosen) {
-        rights::check_collisions(&mut source).await?;
+    refuse::same_servers(&source, &target)?;
+    refuse::unfit_target(&target)?;
+    refuse::uncovered(&source)?;
+    refuse::uncovered(&target)?;
+    let read_by = method::choose(&mut source, &options, false).await?;
+    let chosen = options.dbs.clone().or(source_db.map(|db| vec![db]));
+    let found = dbs::found(&mut source, source_db, &options).await?;
+    let dbs = dbs::choose(found, &mut target, target_db, &mut options).await?;
+    if read_by != ReadBy::Psync || verifies(&options) {
+        check_source(&mut source, &options, &dbs).await?;
     }
     rights::check_target(&mut target, &options).await?;
+    let bulk_len_max = bulk_len_max(&target);
+    let mem_limit = mem_guard(&mut source, &options, bulk_len_max, &read_by).await?;
+    let reader = reader::of_server(&mut target, &options).await?;
+    let plan = plan(source.plan, target.plan, dbs);
+    let source = SourceEnd::Servers {
+        site: Arc::new(source.site),
+        read_by,
+        mem_limit,
+    };
+    let target = TargetEnd::Servers {
+        site: Arc::new(target.site),
+        bulk_len_max,
+    };
+    Ok(finish(source, target, plan, (options, chosen), reader))
+}
 
-    let bulk_len_max = first_facts(&target.plan)
-        .bulk_len_max
-        .unwrap_or(BULK_LEN_DEFAULT);
-    let mem_limit = mem_guard(&mut source, &options, bulk_len_max).await?;
-    let mut plan = Plan {
-        clock_difference_ms: clock_difference(&source.plan, &target.plan),
+async fn from_files(
+    paths: Vec<PathBuf>,
+    target: Endpoint,
+    mut options: CopyOptions,
+) -> Result<Prepared, PlanError> {
+    let target_db = target.db;
+    let mut target = probe::side(SideName::Target, target, &options).await?;
+    refuse::unfit_target(&target)?;
+    refuse::uncovered(&target)?;
+    let files = files::check(&paths, options.allow_partial).await?;
+    let chosen = options.dbs.clone();
+    let found = dbs::found_in_files(&files, &options);
+    let dbs = dbs::choose(found, &mut target, target_db, &mut options).await?;
+    rights::check_target(&mut target, &options).await?;
+    let bulk_len_max = bulk_len_max(&target);
+    let reader = reader::of_server(&mut target, &options).await?;
+    let plan = plan(files_side(&paths, &files), target.plan, dbs);
+    let target = TargetEnd::Servers {
+        site: Arc::new(target.site),
+        bulk_len_max,
+    };
+    Ok(finish(
+        SourceEnd::Files(files),
+        target,
+        plan,
+        (options, chosen),
+        reader,
+    ))
+}
+
+async fn to_file(
+    source: Endpoint,
+    path: PathBuf,
+    mut options: CopyOptions,
+) -> Result<Prepared, PlanError> {
+    check_writable(&path).map_err(|e| PlanError::Refused(e.to_string()))?;
+    let source_db = source.db;
+    let mut source = probe::side(SideName::Source, source, &options).await?;
+    refuse::uncovered(&source)?;
+    let read_by = method::choose(&mut source, &options, true).await?;
+    let chosen = options.dbs.clone().or(source_db.map(|db| vec![db]));
+    let found = match dbs::found(&mut source, source_db, &options).await {
+        // A snapshot tells by itself which dbs there are.
+        Err(PlanError::Refused(_)) if read_by == ReadBy::Psync => Vec::new(),
+        found => found?,
+    };
+    let dbs = dbs::as_they_are(found, &mut options);
+    if read_by != ReadBy::Psync {
+        check_source(&mut source, &options, &dbs).await?;
+    }
+    let mem_limit = mem_guard(&mut source, &options, BULK_LEN_DEFAULT, &read_by).await?;
+    let version = reader::source_version(&source.plan);
+    let reader = reader::of_file(version, &options)?;
+    let target = new_file_side(&path, reader.rdb_version);
+    let plan = plan(source.plan, target, dbs);
+    let source = SourceEnd::Servers {
+        site: Arc::new(source.site),
+        read_by,
+        mem_limit,
+    };
+    Ok(finish(
+        source,
+        TargetEnd::File(path),
+        plan,
+        (options, chosen),
+        reader,
+    ))
+}
+
+async fn between_files(
+    paths: Vec<PathBuf>,
+    path: PathBuf,
+    mut options: CopyOptions,
+) -> Result<Prepared, PlanError> {
+    refuse::same_files(&paths, &path)?;
+    check_writable(&path).map_err(|e| PlanError::Refused(e.to_string()))?;
+    let files = files::check(&paths, options.allow_partial).await?;
+    let chosen = options.dbs.clone();
+    let found = dbs::found_in_files(&files, &options);
+    let dbs = dbs::as_they_are(found, &mut options);
+    let side = files_side(&paths, &files);
+    let reader = reader::of_file(reader::source_version(&side), &options)?;
+    let target = new_file_side(&path, reader.rdb_version);
+    let plan = plan(side, target, dbs);
+    let source = SourceEnd::Files(files);
+    Ok(finish(
+        source,
+        TargetEnd::File(path),
+        plan,
+        (options, chosen),
+        reader,
+    ))
+}
+
+async fn check_source(
+    source: &mut Probed,
+    options: &CopyOptions,
+    dbs: &[DbPlan],
+) -> Result<(), PlanError> {
+    rights::check_source(source, options).await?;
+    let chosen: Vec<u32> = dbs.iter().map(|db| db.source_db).collect();
+    if collisions_are_possible(options, &chosen) {
+        rights::check_collisions(source).await?;
+    }
+    Ok(())
+}
+
+fn plan(source: SidePlan, target: SidePlan, dbs: Vec<DbPlan>) -> Plan {
+    Plan {
+        clock_difference_ms: clock_difference(&source, &target),
         dbs,
         steps: Vec::new(),
         warnings: Vec::new(),
-        source: source.plan,
-        target: target.plan,
-    };
-    plan.steps = warnings::steps(&plan, &options, mem_limit, bulk_len_max);
-    plan.warnings = warnings::warnings(&plan, &options);
-    let (source, target) = (Arc::new(source.site), Arc::new(target.site));
-    Ok(Prepared {
+        source,
+        target,
+    }
+}
+
+fn finish(
+    source: SourceEnd,
+    target: TargetEnd,
+    plan: Plan,
+    (options, chosen_dbs): (CopyOptions, Option<Vec<u32>>),
+    reader: Reader,
+) -> Prepared {
+    let mut prepared = Prepared {
+        source_version: reader::source_version(&plan.source),
         source,
         target,
         plan,
         options,
-        bulk_len_max,
-        mem_limit,
-    })
+        chosen_dbs,
+        reader,
+    };
+    prepared.plan.steps = warnings::steps(&prepared);
+    prepared.plan.warnings = warnings::warnings(&prepared);
+    prepared
+}
+
+fn files_side(paths: &[PathBuf], files: &[CheckedFile]) -> SidePlan {
+    let keys = files.iter().flat_map(|file| file.keys.values()).sum();
+    SidePlan {
+        endpoint: Place::Files(paths.to_vec()).to_string(),
+        kind: SideKind::Files(files.to_vec()),
+        primaries: Vec::new(),
+        keys: Some(keys),
+    }
+}
+
+fn new_file_side(path: &std::path::Path, rdb_version: u16) -> SidePlan {
+    SidePlan {
+        endpoint: Place::Files(vec![path.to_owned()]).to_string(),
+        kind: SideKind::NewFile {
+            path: path.to_owned(),
+            rdb_version,
+        },
+        primaries: Vec::new(),
+        keys: None,
+    }
+}
+
+fn bulk_len_max(target: &Probed) -> u64 {
+    let known = first_facts(&target.plan).bulk_len_max;
+    known.unwrap_or(BULK_LEN_DEFAULT)
 }
 
 /// The facts of the first primary.
@@ -94,80 +310,17 @@ pub(crate) fn first_facts(side: &SidePlan) -> ServerFacts {
         .unwrap_or_default()
 }
 
-fn refuse_same(source: &Probed, target: &Probed) -> Result<(), PlanError> {
-    let ids = |probed: &Probed| -> Vec<String> {
-        let topology = probed.site.routing.topology();
-        let nodes = topology.primaries.iter().map(|node| node.id.clone());
-        let runs = probed
-            .plan
-            .primaries
-            .iter()
-            .filter_map(|node| node.facts.run_id.clone());
-        nodes.chain(runs).filter(|id| !id.is_empty()).collect()
-    };
-    let addresses = |probed: &Probed| -> Vec<String> {
-        probed
-            .plan
-            .primaries
-            .iter()
-            .map(|node| node.address.clone())
-            .collect()
-    };
-    let (source_ids, target_ids) = (ids(source), ids(target));
-    let same = |one: &[String], other: &[String]| one.iter().any(|id| other.contains(id));
-    if same(&source_ids, &target_ids) || same(&addresses(source), &addresses(target)) {
-        return Err(PlanError::Refused(format!(
-            "source and target are the same server ({}): name two different ones",
-            target.plan.endpoint
-        )));
-    }
-    Ok(())
-}
-
-fn refuse_unfit_target(target: &Probed) -> Result<(), PlanError> {
-    /// RESTORE has ABSTTL, and so exact expiries, since Redis 5.0.
-    const OLDEST: Version = Version {
-        major: 5,
-        minor: 0,
-        patch: 0,
-    };
-    for node in &target.plan.primaries {
-        if node.facts.role == Some(Role::Replica) {
-            return Err(PlanError::Refused(format!(
-                "the target {} is a replica and takes no writes: name its primary",
-                node.address
-            )));
-        }
-        if node.facts.version.is_some_and(|version| version < OLDEST) {
-            return Err(PlanError::Refused(format!(
-                "the target {} is {}: a target must be Redis 5.0 or newer",
-                node.address,
-                node.facts.product()
-            )));
-        }
-    }
-    Ok(())
-}
-
-fn refuse_uncovered(probed: &Probed) -> Result<(), PlanError> {
-    let uncovered = probed.site.routing.topology().uncovered();
-    if uncovered.is_empty() {
-        return Ok(());
-    }
-    Err(PlanError::Refused(format!(
-        "{} slots of the {} cluster are served by no node: repair it first (redis-cli --cluster fix)",
-        uncovered.len(),
-        probed.site.side
-    )))
-}
-
 /// The limit that SCAN's keys are held against, or `None` where every node's whole memory is below
 /// it.
 async fn mem_guard(
     source: &mut Probed,
     options: &CopyOptions,
     bulk_len_max: u64,
+    read_by: &ReadBy,
 ) -> Result<Option<u64>, PlanError> {
+    if *read_by == ReadBy::Psync {
+        return Ok(None); // lengths are known from the snapshot
+    }
     let natural = bulk_len_max.saturating_mul(MEMORY_PER_PAYLOAD_MAX);
     let limit = options.mem_limit.unwrap_or(natural).min(natural);
     let fits = |facts: &ServerFacts| facts.used_memory.is_some_and(|used| used <= limit);
@@ -210,9 +363,4 @@ pub(crate) fn collisions_are_possible(options: &CopyOptions, dbs: &[u32]) -> boo
 /// Whether the verification will look at the target.
 pub(crate) fn verifies(options: &CopyOptions) -> bool {
     options.verify != Verify::None
-}
-
-/// Whether a side is a cluster.
-pub(crate) fn is_cluster(side: &SidePlan) -> bool {
-    side.mode == Mode::Cluster
 }

@@ -7,7 +7,7 @@ use keyhaul_client::{
 
 use crate::options::CopyOptions;
 use crate::patience::sleep_before_retry;
-use crate::plan::{NodePlan, PlanError, SideName, SidePlan};
+use crate::plan::{NodePlan, PlanError, SideKind, SideName, SidePlan};
 use crate::site::Site;
 
 /// One end, probed, with a connection to its first primary.
@@ -91,7 +91,7 @@ async fn gather(side: SideName, endpoint: Endpoint) -> Result<Probed, ClientErro
     })?;
     let plan = SidePlan {
         endpoint: shown,
-        mode: topology.mode,
+        kind: SideKind::Servers(topology.mode),
         primaries,
         keys,
     };

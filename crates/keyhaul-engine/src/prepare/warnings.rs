@@ -1,73 +1,145 @@
 //! The plain lines of a plan: what will be done, and what the user should know first.
 
-use keyhaul_client::{Family, Role, ServerFacts};
-use keyhaul_rdb::rdb_version;
+use keyhaul_client::{Role, ServerFacts};
 
-use crate::options::{CopyOptions, OnConflict, Verify};
-use crate::plan::{Plan, SidePlan};
-use crate::prepare::first_facts;
+use crate::options::{OnConflict, Verify};
+use crate::plan::{Plan, SideKind, SidePlan};
+use crate::prepare::{CheckedFile, Prepared, ReadBy, SourceEnd, TargetEnd, kinds};
 
 /// Clocks further apart than this are worth a warning, ms.
 const CLOCK_DIFFERENCE_MAX_MS: f64 = 1000.0;
 
 /// What will be done, in order.
-pub(crate) fn steps(
-    plan: &Plan,
-    options: &CopyOptions,
-    mem_limit: Option<u64>,
-    bulk_len_max: u64,
-) -> Vec<String> {
-    let mut steps = Vec::new();
-    steps.push(format!(
-        "read {} source node(s) by SCAN with {} connection(s) each, write {} target node(s) with {} each",
-        plan.source.primaries.len(),
-        options.read_threads,
-        plan.target.primaries.len(),
-        options.threads
-    ));
+pub(crate) fn steps(prepared: &Prepared) -> Vec<String> {
+    let (plan, options) = (&prepared.plan, &prepared.options);
+    let mut steps = vec![reading(prepared), writing(prepared)];
+    if let Some(kinds) = kinds::step(prepared) {
+        steps.push(kinds);
+    }
     steps.push("expiries are copied as absolute times, to the millisecond".into());
-    steps.push(match options.on_conflict {
-        OnConflict::Replace => "keys that the target already holds are replaced".into(),
-        OnConflict::Skip => "keys that the target already holds are left as they are".into(),
-        OnConflict::Fail => {
-            "keys that the target holds with another value are left and listed".into()
-        }
-    });
-    match (options.mem_limit, mem_limit) {
-        (Some(limit), Some(_)) => {
-            steps.push(format!(
-                "keys above {limit} bytes of memory are left out and listed"
-            ));
-        }
-        (Some(limit), None) => {
-            steps.push(format!(
-                "no key can be above {limit} bytes: sizes are not asked for"
-            ));
-        }
-        (None, _) => {}
+    if let SideKind::Servers(_) = plan.target.kind {
+        steps.push(match options.on_conflict {
+            OnConflict::Replace => "keys that the target already holds are replaced".into(),
+            OnConflict::Skip => "keys that the target already holds are left as they are".into(),
+            OnConflict::Fail => {
+                "keys that the target holds with another value are left and listed".into()
+            }
+        });
     }
-    steps.push(format!(
-        "payloads above {bulk_len_max} bytes are left out and listed"
-    ));
+    limits(prepared, &mut steps);
     if options.functions {
-        steps.push("function libraries are loaded into every target primary".into());
+        steps.push(match plan.target.kind {
+            SideKind::Servers(_) => {
+                "function libraries are loaded into every target primary".into()
+            }
+            _ => "function libraries are written too".into(),
+        });
     }
-    steps.push(match options.verify {
-        Verify::Quick => "verify every key afterwards: existence, type, expiry".into(),
-        Verify::None => "no verification afterwards".into(),
+    steps.push(match (options.verify, &plan.target.kind) {
+        (Verify::Quick, SideKind::Servers(_)) => {
+            "verify every key afterwards: existence, type, expiry".into()
+        }
+        (Verify::Quick, _) => "read the file back afterwards: checksum, every value".into(),
+        (Verify::None, _) => "no verification afterwards".into(),
     });
     steps
 }
 
+fn reading(prepared: &Prepared) -> String {
+    let nodes = prepared.plan.source.primaries.len();
+    match &prepared.source {
+        SourceEnd::Files(files) => {
+            let bytes: u64 = files.iter().map(|file| file.bytes).sum();
+            format!(
+                "read {} RDB file(s) of {bytes} bytes, checked already from start to end",
+                files.len()
+            )
+        }
+        SourceEnd::Servers {
+            read_by: ReadBy::Psync,
+            ..
+        } => format!(
+            "take a snapshot of each of {nodes} source node(s) by PSYNC, for which it forks: each is of one moment"
+        ),
+        SourceEnd::Servers {
+            read_by: ReadBy::Scan(why),
+            ..
+        } => {
+            let threads = prepared.options.read_threads;
+            let why = why.as_ref().map(|why| format!(" ({why})"));
+            format!(
+                "read {nodes} source node(s) by SCAN with {threads} connection(s) each{}",
+                why.unwrap_or_default()
+            )
+        }
+    }
+}
+
+fn writing(prepared: &Prepared) -> String {
+    match &prepared.target {
+        TargetEnd::Servers { .. } => format!(
+            "write {} target node(s) with {} connection(s) each",
+            prepared.plan.target.primaries.len(),
+            prepared.options.threads
+        ),
+        TargetEnd::File(path) => format!(
+            "write {} in RDB version {}, under another name until it is whole",
+            path.display(),
+            prepared.reader.rdb_version
+        ),
+    }
+}
+
+fn limits(prepared: &Prepared, steps: &mut Vec<String>) {
+    match (&prepared.source, prepared.options.mem_limit) {
+        (_, None) => {}
+        (
+            SourceEnd::Servers {
+                read_by: ReadBy::Scan(_),
+                mem_limit: Some(_),
+                ..
+            },
+            Some(limit),
+        ) => {
+            steps.push(format!(
+                "keys above {limit} bytes of memory are left out and listed"
+            ));
+        }
+        (
+            SourceEnd::Servers {
+                read_by: ReadBy::Scan(_),
+                ..
+            },
+            Some(limit),
+        ) => {
+            steps.push(format!(
+                "no key can be above {limit} bytes: sizes are not asked for"
+            ));
+        }
+        (_, Some(limit)) => steps.push(format!(
+            "keys whose values are above {limit} bytes in the RDB are left out and listed"
+        )),
+    }
+    if let TargetEnd::Servers { bulk_len_max, .. } = &prepared.target {
+        steps.push(format!(
+            "payloads above {bulk_len_max} bytes are left out and listed"
+        ));
+    }
+}
+
 /// What the user should know first.
-pub(crate) fn warnings(plan: &Plan, options: &CopyOptions) -> Vec<String> {
+pub(crate) fn warnings(prepared: &Prepared) -> Vec<String> {
+    let (plan, options) = (&prepared.plan, &prepared.options);
     let mut lines = Vec::new();
+    if let SourceEnd::Files(files) = &prepared.source {
+        files.iter().for_each(|file| of_file(file, &mut lines));
+    }
     if let Some(keys) = plan.target.keys.filter(|keys| *keys > 0) {
         lines.push(format!("the target is not empty: it holds {keys} keys"));
     }
     evictions(&plan.target, &mut lines);
     headroom(plan, &mut lines);
-    versions(&plan.source, &plan.target, &mut lines);
+    lines.extend(kinds::warnings(prepared));
     if plan
         .source
         .primaries
@@ -119,11 +191,12 @@ fn headroom(plan: &Plan, lines: &mut Vec<String>) {
     let sum = |side: &SidePlan, of: fn(&ServerFacts) -> Option<u64>| -> Option<u64> {
         side.primaries.iter().map(|node| of(&node.facts)).sum()
     };
-    let limited = plan
-        .target
-        .primaries
-        .iter()
-        .all(|node| node.facts.max_memory.unwrap_or(0) > 0);
+    let limited = !plan.target.primaries.is_empty()
+        && plan
+            .target
+            .primaries
+            .iter()
+            .all(|node| node.facts.max_memory.unwrap_or(0) > 0);
     let (Some(source_used), Some(used), Some(limit), true) = (
         sum(&plan.source, |facts| facts.used_memory),
         sum(&plan.target, |facts| facts.used_memory),
@@ -140,26 +213,21 @@ fn headroom(plan: &Plan, lines: &mut Vec<String>) {
     }
 }
 
-fn versions(source: &SidePlan, target: &SidePlan, lines: &mut Vec<String>) {
-    let (source, target) = (first_facts(source), first_facts(target));
-    let rdb = |facts: &ServerFacts| {
-        let version = facts.version?;
-        Some(rdb_version(
-            facts.family == Some(Family::Valkey),
-            version.major,
-            version.minor,
-        ))
-    };
-    if let (Some(source_rdb), Some(target_rdb)) = (rdb(&source), rdb(&target))
-        && source_rdb > target_rdb
-    {
+fn of_file(file: &CheckedFile, lines: &mut Vec<String>) {
+    let path = file.path.display();
+    if let Some(damage) = &file.damage {
         lines.push(format!(
-            "{} writes RDB version {source_rdb} and {} reads up to {target_rdb}: it will refuse the payloads; they are listed",
-            source.product(),
-            target.product()
+            "{path} is damaged {}: what is before it goes over",
+            damage.text
+        ));
+    } else if !file.has_checksum {
+        lines.push(format!(
+            "{path} has no checksum: only its structure could be checked"
         ));
     }
-    if source.family != target.family && source.family.is_some() && target.family.is_some() {
-        lines.push(format!("from {} to {}", source.product(), target.product()));
+    for module in &file.module_data {
+        lines.push(format!(
+            "{path} holds data that module '{module}' keeps outside of keys: it cannot be moved by commands"
+        ));
     }
 }

@@ -1,10 +1,17 @@
 //! Reads the source: [`scan`] finds the keys of one primary, [`reader`] reads their payloads,
-//! [`rounds`] sees to it that keys which move between nodes meanwhile are found all the same.
+//! [`rounds`] sees to it that keys which move between nodes meanwhile are found all the same. [`records`]
+//! reads RDB files and snapshots, that come by a [`feed`]. [`large`] and [`stored`] are the ways of values
+//! that are too large to be held.
 
+pub(crate) mod doubles;
+pub(crate) mod feed;
+pub(crate) mod large;
 pub(crate) mod reader;
+pub(crate) mod records;
 pub(crate) mod rounds;
 pub(crate) mod scan;
 pub(crate) mod sieve;
+pub(crate) mod stored;
 pub(crate) mod stray;
 
 use bytes::Bytes;

@@ -7,16 +7,17 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use keyhaul_client::{Action, Asking, ClientError, KeyRead, ReadConnection, ServerError};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use keyhaul_client::{Action, Asking, ClientError, KeyRead, ServerError};
+use tokio::sync::{Mutex, mpsc};
 
-use crate::entry::{Entry, Part, Parts, Payload, Verdict};
+use crate::entry::{Entry, Payload, Usage, Verdict};
 use crate::ledger::Ledger;
 use crate::patience::GaveUp;
 use crate::progress::Progress;
 use crate::route::Outlet;
 use crate::site::SourceLink;
 use crate::source::KeyBatch;
+use crate::source::large::{LargeKey, pass_through};
 use crate::source::scan::ScanEnd;
 use crate::source::stray::StrayReader;
 
@@ -29,8 +30,6 @@ const PIPELINE_BYTES: usize = 256 * 1024;
 const KEYS_MAX: usize = 512;
 /// How often a key is read again because it changed meanwhile.
 const TRIES_MAX: u32 = 20;
-/// Parts of a large payload between the two connections.
-const PARTS_MAX: usize = 2;
 
 /// The queue of keys, shared by the readers of a node.
 pub(crate) type KeyQueue = Arc<Mutex<mpsc::Receiver<KeyBatch>>>;
@@ -174,8 +173,13 @@ impl Reader {
                     bytes += payload.len();
                     if self.outlet.takes_type(&payload) {
                         let payload = Payload::Whole(payload);
-                        self.entries
-                            .push(self.outlet.entry(batch.db, key, payload, expire_at_ms));
+                        self.entries.push(self.outlet.entry(
+                            batch.db,
+                            key,
+                            payload,
+                            expire_at_ms,
+                            Usage::default(),
+                        ));
                     }
                     if bytes - flushed > PIPELINE_BYTES {
                         flushed = bytes;
@@ -320,60 +324,4 @@ enum ReadOutcome {
     Passed,
     Again,
     Refused(ServerError),
-}
-
-/// A key whose payload is too large to be held.
-pub(crate) struct LargeKey<'a> {
-    pub db: u32,
-    pub key: &'a Bytes,
-    pub payload_bytes: u64,
-    pub expire_at_ms: Option<i64>,
-}
-
-/// Passes a large payload on to its lane while it arrives, and waits for what becomes of it.
-///
-/// # Errors
-/// Those of the source's connection; the lane drops the half key then.
-pub(crate) async fn pass_through(
-    connection: &mut ReadConnection,
-    outlet: &mut Outlet,
-    large: LargeKey<'_>,
-) -> Result<Verdict, ClientError> {
-    let (sender, parts) = mpsc::channel(PARTS_MAX);
-    let (verdict, answer) = oneshot::channel();
-    let mut first = Some(Parts {
-        payload_bytes: large.payload_bytes,
-        parts,
-        verdict,
-    });
-    let mut sender = Some(sender);
-    let mut is_wanted = true;
-    while let Some(part) = connection.next_part().await? {
-        if let Some(parts) = first.take() {
-            // The first byte of a payload is its type.
-            is_wanted = outlet.takes_type(&part);
-            if is_wanted {
-                let payload = Payload::Parts(parts);
-                let entry = outlet.entry(large.db, large.key, payload, large.expire_at_ms);
-                outlet.send(vec![entry]).await;
-            } else {
-                sender = None; // the bytes must be read all the same
-            }
-        }
-        if let Some(lane) = &sender
-            && lane.send(Part::Bytes(part)).await.is_err()
-        {
-            sender = None; // the lane has its verdict already
-        }
-    }
-    let is_settled = connection.finish_large().await?;
-    if let (Some(lane), true) = (&sender, is_settled) {
-        // A lane that is gone says so by its verdict.
-        let _ = lane.send(Part::Commit).await;
-    }
-    drop(sender);
-    if !is_wanted {
-        return Ok(Verdict::Settled);
-    }
-    Ok(answer.await.unwrap_or(Verdict::Again))
 }

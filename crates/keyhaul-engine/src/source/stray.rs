@@ -7,13 +7,13 @@ use bytes::Bytes;
 use keyhaul_client::{Action, Address, Asking, ClientError, KeyRead, ReadConnection, ServerError};
 use std::time::Duration;
 
-use crate::entry::{Entry, Payload, Verdict};
+use crate::entry::{Entry, Payload, Usage, Verdict};
 use crate::ledger::Ledger;
 use crate::patience::{GaveUp, Patience};
 use crate::progress::Progress;
 use crate::route::Outlet;
 use crate::site::Site;
-use crate::source::reader::{LargeKey, pass_through};
+use crate::source::large::{LargeKey, pass_through};
 
 /// Follows redirections for one key at a time. Rare, so simplicity counts here.
 pub(crate) struct StrayReader {
@@ -143,7 +143,8 @@ impl StrayReader {
             } => {
                 let is_wanted = outlet.takes_type(&payload);
                 let payload = Payload::Whole(payload);
-                let entry = is_wanted.then(|| outlet.entry(db, key, payload, expire_at_ms));
+                let entry = is_wanted
+                    .then(|| outlet.entry(db, key, payload, expire_at_ms, Usage::default()));
                 Ok(Next::Done(entry))
             }
             KeyRead::Large {

@@ -1,26 +1,26 @@
-//! Function libraries (Redis >= 7.0): they belong to no key and go to every primary of the target.
+//! Function libraries (Redis >= 7.0): they belong to no key and go to every primary of the target, or into
+//! the file.
 
-use std::sync::Arc;
+use std::sync::PoisonError;
 
 use keyhaul_client::{ClientError, FunctionLibrary, Node, TargetConnection};
+use keyhaul_rdb::holds_functions;
 
 use crate::ledger::Ledger;
 use crate::options::OnConflict;
 use crate::site::Site;
+use crate::target::file_lane::SharedFile;
 
-/// Reads the libraries of all source primaries and loads them into all target primaries. What
-/// cannot be read or loaded is remarked on. Returns how many libraries went over, and how many
-/// did not.
+/// Loads libraries into all target primaries. What cannot be loaded is remarked on.
 ///
 /// # Errors
 /// Those of the connections.
-pub(crate) async fn copy_functions(
-    source: &Site,
+pub(crate) async fn load_all(
     target: &Site,
+    libraries: &[FunctionLibrary],
     on_conflict: OnConflict,
-    ledger: &Arc<Ledger>,
+    ledger: &Ledger,
 ) -> Result<FunctionCounts, ClientError> {
-    let libraries = read_all(source, ledger).await?;
     let mut counts = FunctionCounts::default();
     if libraries.is_empty() {
         return Ok(counts);
@@ -40,6 +40,41 @@ pub(crate) async fn copy_functions(
     Ok(counts)
 }
 
+/// Writes libraries into a file. What has no place there is remarked on.
+pub(crate) fn write_all(
+    file: &SharedFile,
+    rdb_version: u16,
+    libraries: &[FunctionLibrary],
+    ledger: &Ledger,
+) -> FunctionCounts {
+    let mut counts = FunctionCounts::default();
+    if !libraries.is_empty() && !holds_functions(rdb_version) {
+        counts.not_copied = libraries.len() as u64;
+        ledger.remark(format!(
+            "function libraries are not copied: RDB version {rdb_version} has no place for them"
+        ));
+        return counts;
+    }
+    let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(file) = file.as_mut() else {
+        return counts;
+    };
+    for library in libraries {
+        match file.function(&library.code) {
+            Ok(true) => counts.copied += 1,
+            Ok(false) => {
+                counts.not_copied += 1;
+                ledger.remark(format!(
+                    "function library '{}' differs between source nodes; the first one found is taken",
+                    library.name.escape_ascii()
+                ));
+            }
+            Err(e) => ledger.halt(keyhaul_client::chain(&e)),
+        }
+    }
+    counts
+}
+
 /// How the libraries fared.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FunctionCounts {
@@ -47,7 +82,14 @@ pub(crate) struct FunctionCounts {
     pub not_copied: u64,
 }
 
-async fn read_all(source: &Site, ledger: &Ledger) -> Result<Vec<FunctionLibrary>, ClientError> {
+/// Reads the libraries of all source primaries. What cannot be read is remarked on.
+///
+/// # Errors
+/// Those of the connections.
+pub(crate) async fn read_all(
+    source: &Site,
+    ledger: &Ledger,
+) -> Result<Vec<FunctionLibrary>, ClientError> {
     let mut all: Vec<FunctionLibrary> = Vec::new();
     for node in &source.routing.topology().primaries {
         let found = match source.open(&node.address).await?.functions().await {

@@ -231,12 +231,14 @@ impl Lane {
                 continue;
             };
             let (key, at) = (&entry.target_key, entry.expire_at_ms);
+            let usage = entry.usage;
+            let tail = restore::Tail { existing, usage };
             if payload.len() > COPY_MAX {
-                restore::head(raw.output(), key, at, payload.len() as u64, existing);
+                restore::head(raw.output(), key, at, payload.len() as u64, tail);
                 raw.send(payload).await?;
-                raw.output().extend_from_slice(restore::tail(existing));
+                tail.encode(raw.output());
             } else {
-                restore::command(raw.output(), key, at, payload, existing);
+                restore::command(raw.output(), key, at, payload, tail);
             }
         }
         raw.flush().await?;

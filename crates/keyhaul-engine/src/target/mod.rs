@@ -1,7 +1,9 @@
 //! Writes to the target: [`restore`] is the command, [`lane`] one ordered stream of them, [`repair`]
 //! what it does about failures, [`parts`] how a large payload passes, [`functions`] what belongs to
-//! no key.
+//! no key. [`mod@file`] is an RDB file as the target, [`file_lane`] what writes it.
 
+pub(crate) mod file;
+pub(crate) mod file_lane;
 pub(crate) mod functions;
 pub(crate) mod lane;
 mod parts;

@@ -93,12 +93,13 @@ impl Lane {
         entry: &Entry,
         parts: &mut Parts,
     ) -> Result<Transfer, ClientError> {
-        let existing = self.existing();
+        let (existing, usage) = (self.existing(), entry.usage);
+        let tail = restore::Tail { existing, usage };
         let connection = self.connection(address).await?;
         connection.reads().select(entry.target_db).await?;
         let raw = connection.raw();
         let (key, at) = (&entry.target_key, entry.expire_at_ms);
-        restore::head(raw.output(), key, at, parts.payload_bytes, existing);
+        restore::head(raw.output(), key, at, parts.payload_bytes, tail);
         loop {
             match parts.parts.recv().await {
                 Some(Part::Bytes(part)) => raw.send(&part).await?,
@@ -106,7 +107,7 @@ impl Lane {
                 None => return Ok(Transfer::Aborted),
             }
         }
-        raw.output().extend_from_slice(restore::tail(existing));
+        tail.encode(raw.output());
         raw.flush().await?;
         raw.reply().await?;
         self.patience.success(&self.ledger);

@@ -2,7 +2,7 @@
 //! and looks at keys that are there already.
 
 use keyhaul_client::{Action, Address, Asking, ClientError, KeyRead};
-use keyhaul_rdb::same_but_footer;
+use keyhaul_rdb::same_value;
 
 use crate::entry::{Entry, Payload};
 use crate::options::OnConflict;
@@ -126,7 +126,9 @@ impl Lane {
             connection.raw().call(&[b"ASKING"]).await?;
             if let Payload::Whole(payload) = &entry.payload {
                 let (key, at) = (&entry.target_key, entry.expire_at_ms);
-                restore::command(connection.raw().output(), key, at, payload, existing);
+                let usage = entry.usage;
+                let tail = restore::Tail { existing, usage };
+                restore::command(connection.raw().output(), key, at, payload, tail);
             }
             connection.raw().flush().await?;
             connection.raw().reply().await
@@ -168,7 +170,7 @@ impl Lane {
                     payload,
                     expire_at_ms,
                 },
-            )) if same_but_footer(&payload, ours) && expire_at_ms == entry.expire_at_ms => {
+            )) if same_value(&payload, ours) && expire_at_ms == entry.expire_at_ms => {
                 Progress::add(&self.ledger.progress.keys_skipped, 1);
             }
             Ok((address, KeyRead::Large { .. })) => {

@@ -4,6 +4,8 @@ use bytes::BytesMut;
 use keyhaul_client::{ClientError, ServerError, TargetConnection};
 use keyhaul_resp::encode;
 
+use crate::entry::Usage;
+
 /// Whether a key that is there is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Existing {
@@ -18,11 +20,13 @@ pub(crate) fn head(
     key: &[u8],
     expire_at_ms: Option<i64>,
     payload_bytes: u64,
-    existing: Existing,
+    tail: Tail,
 ) {
-    output.extend_from_slice(match existing {
-        Existing::Replace => b"*6\r\n$7\r\nRESTORE\r\n",
-        Existing::Keep => b"*5\r\n$7\r\nRESTORE\r\n",
+    output.extend_from_slice(match (tail.existing, tail.has_usage()) {
+        (Existing::Keep, false) => b"*5\r\n$7\r\nRESTORE\r\n",
+        (Existing::Replace, false) => b"*6\r\n$7\r\nRESTORE\r\n",
+        (Existing::Keep, true) => b"*7\r\n$7\r\nRESTORE\r\n",
+        (Existing::Replace, true) => b"*8\r\n$7\r\nRESTORE\r\n",
     });
     encode::bulk(output, key);
     // An expiry of 0 or below lies in 1970 and must not read as "never".
@@ -31,10 +35,40 @@ pub(crate) fn head(
 }
 
 /// What follows the payload.
-pub(crate) fn tail(existing: Existing) -> &'static [u8] {
-    match existing {
-        Existing::Replace => b"\r\n$6\r\nABSTTL\r\n$7\r\nREPLACE\r\n",
-        Existing::Keep => b"\r\n$6\r\nABSTTL\r\n",
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tail {
+    pub existing: Existing,
+    pub usage: Usage,
+}
+
+impl Tail {
+    fn has_usage(self) -> bool {
+        self.usage != Usage::default()
+    }
+
+    /// Appends it. FREQ and IDLETIME are there since Redis 5.0, one of them at a time; a server whose
+    /// eviction does not use it takes no notice.
+    pub(crate) fn encode(self, output: &mut BytesMut) {
+        output.extend_from_slice(match self.existing {
+            Existing::Replace => b"\r\n$6\r\nABSTTL\r\n$7\r\nREPLACE\r\n".as_slice(),
+            Existing::Keep => b"\r\n$6\r\nABSTTL\r\n",
+        });
+        match self.usage {
+            Usage {
+                freq: Some(freq), ..
+            } => {
+                encode::bulk(output, b"FREQ");
+                encode::bulk_int(output, freq.into());
+            }
+            Usage {
+                idle_s: Some(idle_s),
+                ..
+            } => {
+                encode::bulk(output, b"IDLETIME");
+                encode::bulk_int(output, i64::try_from(idle_s).unwrap_or(i64::MAX));
+            }
+            Usage { .. } => {}
+        }
     }
 }
 
@@ -44,12 +78,12 @@ pub(crate) fn command(
     key: &[u8],
     expire_at_ms: Option<i64>,
     payload: &[u8],
-    existing: Existing,
+    tail: Tail,
 ) {
-    output.reserve(key.len() + payload.len() + 96);
-    head(output, key, expire_at_ms, payload.len() as u64, existing);
+    output.reserve(key.len() + payload.len() + 128);
+    head(output, key, expire_at_ms, payload.len() as u64, tail);
     output.extend_from_slice(payload);
-    output.extend_from_slice(tail(existing));
+    tail.encode(output);
 }
 
 /// Whether this user may RESTORE: sends a payload that no server takes and returns the refusal.
@@ -61,7 +95,11 @@ pub(crate) async fn restore_probe(
     key: &[u8],
 ) -> Result<ServerError, ClientError> {
     let raw = connection.raw();
-    command(raw.output(), key, None, b"", Existing::Keep);
+    let tail = Tail {
+        existing: Existing::Keep,
+        usage: Usage::default(),
+    };
+    command(raw.output(), key, None, b"", tail);
     raw.flush().await?;
     match raw.reply().await {
         Err(ClientError::Server { error, .. }) => Ok(error),
@@ -77,19 +115,19 @@ mod tests {
     #[test]
     fn as_the_server_reads_it() {
         let mut output = BytesMut::new();
-        command(
-            &mut output,
-            b"k",
-            Some(1_700_000_000_001),
-            b"pay",
-            Existing::Replace,
-        );
-        command(&mut output, b"", None, b"", Existing::Keep);
+        let tail = |existing, freq| Tail {
+            existing,
+            usage: Usage { idle_s: None, freq },
+        };
+        let replace = tail(Existing::Replace, None);
+        command(&mut output, b"k", Some(1_700_000_000_001), b"pay", replace);
+        command(&mut output, b"", None, b"", tail(Existing::Keep, Some(9)));
         assert_eq!(
             output.escape_ascii().to_string(),
             "*6\\r\\n$7\\r\\nRESTORE\\r\\n$1\\r\\nk\\r\\n$13\\r\\n1700000000001\\r\\n$3\\r\\npay\\r\\n\
              $6\\r\\nABSTTL\\r\\n$7\\r\\nREPLACE\\r\\n\
-             *5\\r\\n$7\\r\\nRESTORE\\r\\n$0\\r\\n\\r\\n$1\\r\\n0\\r\\n$0\\r\\n\\r\\n$6\\r\\nABSTTL\\r\\n"
+             *7\\r\\n$7\\r\\nRESTORE\\r\\n$0\\r\\n\\r\\n$1\\r\\n0\\r\\n$0\\r\\n\\r\\n$6\\r\\nABSTTL\\r\\n\
+             $4\\r\\nFREQ\\r\\n$1\\r\\n9\\r\\n"
         );
     }
 }

@@ -1,0 +1,229 @@
+//! The copy job, told from top to bottom.
+//!
+//! - [`target`] opens the lanes to the target's servers, or to the file, and ends them.
+//! - [`by_scan`] finds and reads the keys of servers one by one, [`by_rdb`] takes them from files or from
+//!   the snapshots of a replication link.
+//! - [`functions`] takes the libraries along, [`proof`] looks at what became of it all.
+
+mod by_rdb;
+mod by_scan;
+mod functions;
+mod proof;
+mod target;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use keyhaul_client::Seeds;
+use tokio_util::sync::CancellationToken;
+
+use crate::ledger::Ledger;
+use crate::options::{CopyOptions, OnConflict, Verify};
+use crate::patience::GaveUp;
+use crate::place::Place;
+use crate::plan::{Plan, PlanError};
+use crate::prepare::{self, Prepared, ReadBy, SourceEnd, TargetEnd};
+use crate::progress::{Phase, Progress};
+use crate::receipt::{Outcome, Receipt, VerifyCounts};
+use crate::site::Site;
+use crate::target::file::Finished;
+use crate::target::functions::FunctionCounts;
+use crate::transform::KeyFilter;
+
+/// A copy job whose plan is made: both ends are known, nothing was written.
+#[derive(Debug)]
+pub struct Job {
+    prepared: Prepared,
+    filter: Arc<KeyFilter>,
+}
+
+/// What was copied, as far as the books do not say it.
+#[derive(Debug, Default)]
+struct Copied {
+    functions: FunctionCounts,
+    /// The file that was written.
+    file: Option<Finished>,
+}
+
+impl Job {
+    /// Probes both ends and says what would be done.
+    ///
+    /// # Errors
+    /// [`PlanError`]; nothing was written.
+    pub async fn prepare(
+        source: Place,
+        target: Place,
+        options: CopyOptions,
+    ) -> Result<Self, PlanError> {
+        let filter = Arc::new(KeyFilter::new(&options));
+        Ok(Self {
+            prepared: prepare::prepare(source, target, options).await?,
+            filter,
+        })
+    }
+
+    /// What was found and what will be done.
+    pub fn plan(&self) -> &Plan {
+        &self.prepared.plan
+    }
+
+    /// Does it: functions, then keys, then the verification. When `stop` is cancelled, what is in
+    /// flight is finished and the rest left.
+    pub async fn run(self, progress: Arc<Progress>, stop: CancellationToken) -> Receipt {
+        let ledger = Arc::new(Ledger::new(progress, stop));
+        let expected = self.plan().dbs.iter().filter_map(|db| db.keys).sum();
+        Progress::add(&ledger.progress.keys_expected, expected);
+        let watching = match &self.prepared.target {
+            TargetEnd::Servers { site, .. } => Some(tokio::spawn(follow_primary(site.clone()))),
+            TargetEnd::File(_) => None,
+        };
+
+        let began = Instant::now();
+        ledger.progress.enter(Phase::Copying);
+        let copied = self.copy_until_settled(&ledger).await;
+        let copy_time = began.elapsed();
+
+        let began = Instant::now();
+        let (mut verify, mut is_whole) = (None, copied.is_ok());
+        let copied = copied.unwrap_or_default();
+        if is_whole && self.prepared.options.verify != Verify::None {
+            ledger.progress.enter(Phase::Verifying);
+            verify = self.verify(&copied, &ledger).await.ok();
+            is_whole = verify.is_some();
+        }
+        if let Some(watching) = watching {
+            watching.abort();
+        }
+        if !is_whole && !ledger.stop.is_cancelled() {
+            // Whoever gives up says why; if that was ever forgotten it must not look like success.
+            ledger.halt("a part of the job gave up without a reason".into());
+        }
+        let is_stopped = ledger.halted().is_some() || ledger.stop.is_cancelled();
+        ledger.progress.enter(if is_stopped {
+            Phase::Stopped
+        } else {
+            Phase::Done
+        });
+        self.receipt(&ledger, &copied, verify, copy_time, began.elapsed())
+    }
+
+    /// Copies all keys, and once more when a primary of the target failed over meanwhile: the old
+    /// one may have acknowledged writes that the new one never got. Where keys on the target are not
+    /// replaced, a second pass cannot tell its own keys, and the verification says what is missing.
+    async fn copy_until_settled(&self, ledger: &Arc<Ledger>) -> Result<Copied, GaveUp> {
+        const PASSES_MAX: usize = 5;
+        let TargetEnd::Servers { site, .. } = &self.prepared.target else {
+            return self.copy_all(ledger).await;
+        };
+        let mut before = site.primaries();
+        for _ in 0..PASSES_MAX {
+            let copied = self.copy_all(ledger).await?;
+            site.refresh(self.prepared.options.retry_for, ledger)
+                .await?;
+            let after = site.primaries();
+            if after.iter().all(|node| before.contains(node)) {
+                return Ok(copied);
+            }
+            let again = self.prepared.options.on_conflict == OnConflict::Replace;
+            let what = if again {
+                "all keys are copied again"
+            } else {
+                "keys may be missing there"
+            };
+            ledger.remark(format!("the target failed over to another primary: {what}"));
+            if !again {
+                return Ok(copied);
+            }
+            before = after;
+        }
+        ledger.halt("target: it failed over again and again".into());
+        Err(GaveUp)
+    }
+
+    /// Copies functions and keys once.
+    async fn copy_all(&self, ledger: &Arc<Ledger>) -> Result<Copied, GaveUp> {
+        let mut way = self.open_way(ledger).await?;
+        let outlet = way.outlet.take().ok_or(GaveUp)?;
+        let copied = match &self.prepared.source {
+            SourceEnd::Servers {
+                site,
+                read_by: ReadBy::Scan(_),
+                ..
+            } => {
+                let functions = self.copy_functions(site, &way, ledger).await;
+                let copied = self.copy_by_scan(site, outlet, ledger).await;
+                copied.map(|()| functions)
+            }
+            SourceEnd::Servers { site, .. } => {
+                self.copy_snapshots(site, outlet, &way, ledger).await
+            }
+            SourceEnd::Files(files) => self.copy_files(files, outlet, &way, ledger).await,
+        };
+        // The lanes end when the last outlet is gone and all replies were read.
+        way.join(ledger).await;
+        if ledger.halted().is_some() || ledger.stop.is_cancelled() {
+            return Err(GaveUp);
+        }
+        let functions = copied?;
+        let file = way.finish_file(ledger).await?;
+        Ok(Copied { functions, file })
+    }
+
+    fn receipt(
+        &self,
+        ledger: &Ledger,
+        copied: &Copied,
+        verify: Option<VerifyCounts>,
+        copy_time: Duration,
+        verify_time: Duration,
+    ) -> Receipt {
+        let now = ledger.progress.snapshot();
+        let not_moved = ledger.not_moved.finish();
+        let unexplained = verify.as_ref().map_or(0, VerifyCounts::unexplained);
+        let is_partial = match &self.prepared.source {
+            SourceEnd::Files(files) => files.iter().any(|file| file.damage.is_some()),
+            SourceEnd::Servers { .. } => false,
+        };
+        let outcome = match ledger.halted() {
+            Some(reason) => Outcome::Stopped(reason),
+            None if ledger.stop.is_cancelled() => Outcome::Stopped("interrupted".into()),
+            None if unexplained > 0 => Outcome::Different,
+            None if not_moved.count > 0 || copied.functions.not_copied > 0 || is_partial => {
+                Outcome::NotAllMoved
+            }
+            None => Outcome::Done,
+        };
+        Receipt {
+            outcome,
+            keys_found: now.keys_found,
+            keys_copied: copied.file.map_or(now.keys_copied, |file| file.records),
+            keys_skipped: now.keys_skipped,
+            keys_gone: now.keys_gone,
+            bytes_copied: now.bytes_copied,
+            retries: now.retries,
+            functions_copied: copied.functions.copied,
+            file_bytes: copied.file.map(|file| file.bytes),
+            copy_time,
+            verify_time,
+            verify,
+            not_moved,
+            remarks: ledger.remarks(),
+        }
+    }
+}
+
+/// Asks again and again where the primary of the target is. After a failover an old primary goes on
+/// taking writes for a while that nobody will ever see; its own errors come too late.
+async fn follow_primary(target: Arc<Site>) {
+    const PAUSE: Duration = Duration::from_secs(1);
+    let seeds = &target.routing.connector().endpoint().seeds;
+    if !matches!(seeds, Seeds::Sentinels { .. }) {
+        return;
+    }
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        if let Err(e) = target.routing.refresh().await {
+            tracing::info!("target: {}", keyhaul_client::chain(&e));
+        }
+    }
+}

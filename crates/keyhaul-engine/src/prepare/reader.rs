@@ -1,0 +1,120 @@
+//! What the target reads, and what the source writes.
+
+use keyhaul_client::{Family, ServerFacts, Version};
+use keyhaul_rdb::{FieldExpiry, Modules, Reader, WRITABLE_VERSIONS, rdb_version};
+
+use crate::options::CopyOptions;
+use crate::plan::{PlanError, SideKind, SidePlan};
+use crate::prepare::Probed;
+
+/// What is assumed of a server that does not tell its version: what all of them read.
+const VERSION_UNKNOWN: u16 = 9;
+
+/// What the target's servers read; the oldest of a mixed cluster decides.
+pub(super) async fn of_server(
+    target: &mut Probed,
+    options: &CopyOptions,
+) -> Result<Reader, PlanError> {
+    let versions = target.plan.primaries.iter();
+    let versions = versions.map(|node| server_version(&node.facts).unwrap_or(VERSION_UNKNOWN));
+    let version = versions.min().unwrap_or(VERSION_UNKNOWN);
+    Ok(Reader {
+        rdb_version: version,
+        modules: modules(target).await?,
+        field_expiry: field_expiry(options),
+    })
+}
+
+/// What a file of the version that was asked for, or of the source's own, may hold.
+pub(super) fn of_file(source_version: u16, options: &CopyOptions) -> Result<Reader, PlanError> {
+    let known = |version: u16| {
+        let mut versions = WRITABLE_VERSIONS.into_iter().rev();
+        versions.find(|known| *known <= version)
+    };
+    let rdb_version = match options.rdb_version {
+        Some(version) if WRITABLE_VERSIONS.contains(&version) => version,
+        Some(version) => {
+            let versions = WRITABLE_VERSIONS
+                .map(|version| version.to_string())
+                .join(", ");
+            return Err(PlanError::Refused(format!(
+                "--rdb-version {version} cannot be written: choose one of {versions}"
+            )));
+        }
+        None => known(source_version).unwrap_or(VERSION_UNKNOWN),
+    };
+    // A server does not start with a value whose module it lacks. One like the source has its modules;
+    // of another nothing is known but that Redis 8 has vector sets built in.
+    let modules = match rdb_version {
+        version if version == source_version => Modules::Any,
+        12 => Modules::VectorSets,
+        _ => Modules::None,
+    };
+    Ok(Reader {
+        rdb_version,
+        modules,
+        field_expiry: field_expiry(options),
+    })
+}
+
+fn field_expiry(options: &CopyOptions) -> FieldExpiry {
+    match options.accepted_losses.field_ttl {
+        true => FieldExpiry::Drop,
+        false => FieldExpiry::Refuse,
+    }
+}
+
+/// The RDB version that a server reads and writes; `None`: it does not tell what it is.
+fn server_version(facts: &ServerFacts) -> Option<u16> {
+    let version = facts.version?;
+    let is_valkey = facts.family == Some(Family::Valkey);
+    Some(rdb_version(is_valkey, version.major, version.minor))
+}
+
+/// The RDB version of what the source gives.
+pub(super) fn source_version(side: &SidePlan) -> u16 {
+    let versions: Vec<u16> = match &side.kind {
+        SideKind::Files(files) => files
+            .iter()
+            .filter_map(|file| file.header.map(|header| header.version))
+            .collect(),
+        _ => side
+            .primaries
+            .iter()
+            .filter_map(|node| server_version(&node.facts))
+            .collect(),
+    };
+    versions.into_iter().max().unwrap_or(VERSION_UNKNOWN)
+}
+
+/// Which modules' values the target may be sent. Redis before 6.2 exits over one that it lacks.
+async fn modules(target: &mut Probed) -> Result<Modules, PlanError> {
+    const SURVIVES: Version = Version {
+        major: 6,
+        minor: 2,
+        patch: 0,
+    };
+    const HAS_VECTOR_SETS: Version = Version {
+        major: 8,
+        minor: 0,
+        patch: 0,
+    };
+    let facts = crate::prepare::first_facts(&target.plan);
+    let is_redis = facts.family == Some(Family::Redis);
+    let version = facts.version.unwrap_or(Version {
+        major: 0,
+        minor: 0,
+        patch: 0,
+    });
+    let loaded = target
+        .connection
+        .has_modules()
+        .await
+        .map_err(|e| target.error(e))?;
+    Ok(match loaded {
+        Some(true) if version >= SURVIVES => Modules::Any,
+        None if version >= SURVIVES => Modules::Any,
+        _ if is_redis && version >= HAS_VECTOR_SETS => Modules::VectorSets,
+        _ => Modules::None,
+    })
+}

@@ -1,0 +1,87 @@
+//! Where the bytes of an RDB come from: a file, or a server that takes us for a replica.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use bytes::{Bytes, BytesMut};
+use keyhaul_client::{ClientError, ReplicaLink};
+use tokio::sync::mpsc;
+
+/// Bytes that are read from a file at a time.
+const PORTION_BYTES: usize = 512 * 1024;
+/// Portions that are read ahead.
+const PORTIONS_AHEAD: usize = 2;
+
+/// A source of bytes.
+pub(crate) enum Feed {
+    /// A file, read ahead by a thread of its own.
+    File {
+        path: PathBuf,
+        portions: mpsc::Receiver<std::io::Result<Bytes>>,
+    },
+    /// A link to a primary.
+    Link(Box<ReplicaLink>),
+}
+
+/// Why there are no more bytes.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FeedError {
+    #[error("cannot read {}: {error}", path.display())]
+    File {
+        path: PathBuf,
+        error: std::io::Error,
+    },
+    #[error("source: {}", keyhaul_client::chain(.0))]
+    Link(ClientError),
+}
+
+impl Feed {
+    /// Reads a file from its start.
+    pub(crate) fn file(path: &Path) -> Self {
+        let (sender, portions) = mpsc::channel(PORTIONS_AHEAD);
+        let path = path.to_owned();
+        let opened = path.clone();
+        tokio::task::spawn_blocking(move || read_file(&opened, &sender));
+        Self::File { path, portions }
+    }
+
+    /// The next bytes; `None`: that was all.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, FeedError> {
+        match self {
+            Self::File { path, portions } => match portions.recv().await {
+                None => Ok(None),
+                Some(Ok(portion)) => Ok(Some(portion)),
+                Some(Err(error)) => Err(FeedError::File {
+                    path: path.clone(),
+                    error,
+                }),
+            },
+            Self::Link(link) => link.rdb_part().await.map_err(FeedError::Link),
+        }
+    }
+}
+
+/// Ends when the file does or nobody listens.
+fn read_file(path: &Path, sender: &mpsc::Sender<std::io::Result<Bytes>>) {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) => return drop(sender.blocking_send(Err(e))),
+    };
+    loop {
+        let mut portion = BytesMut::zeroed(PORTION_BYTES);
+        let read = match file.read(&mut portion) {
+            Ok(0) => return,
+            Ok(bytes) => {
+                portion.truncate(bytes);
+                Ok(portion.freeze())
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(e) => Err(e),
+        };
+        let is_error = read.is_err();
+        if sender.blocking_send(read).is_err() || is_error {
+            return;
+        }
+    }
+}
