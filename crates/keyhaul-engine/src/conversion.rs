@@ -86,7 +86,7 @@ impl Conversion {
                 Err(refusal) => {
                     let reason = refusal.to_string();
                     self.ledger
-                        .not_moved(entry.source_db, &entry.source_key, reason);
+                        .not_moved(entry.source_db, entry.source_key(), reason);
                     false
                 }
             }
@@ -106,6 +106,31 @@ impl Conversion {
         entries
     }
 
+    /// Appends a value of an RDB of `version` in the shape that the target takes. Returns the form of a
+    /// value, or nothing of a payload.
+    ///
+    /// # Errors
+    /// [`Refusal`]; what was appended is of no use then.
+    pub(crate) fn put(
+        &self,
+        form: Form,
+        version: u16,
+        value: &[u8],
+        buffer: &mut Vec<u8>,
+    ) -> Result<Option<Form>, Refusal> {
+        match self.shape {
+            Shape::Payload => {
+                self.reader.encode(form, version, value, buffer)?;
+                Ok(None)
+            }
+            Shape::Value => {
+                let to = self.reader.admit(form, version, value)?;
+                self.reader.encode_value(form, to, value, buffer)?;
+                Ok(Some(to))
+            }
+        }
+    }
+
     /// Whether a payload of this kind goes through untouched.
     fn passes(&self, payload: &[u8]) -> bool {
         let (Some(version), Some(type_byte)) = (payload_rdb_version(payload), payload.first())
@@ -119,7 +144,10 @@ impl Conversion {
     fn fits(&self, payload: &Payload) -> bool {
         match payload {
             Payload::Whole(payload) => self.shape == Shape::Payload && self.passes(payload),
-            Payload::Value { .. } => false,
+            // Made by the one who read it.
+            Payload::Value { version, .. } => {
+                self.shape == Shape::Value && *version == self.reader.rdb_version
+            }
             Payload::Parts(_) => true,
         }
     }

@@ -9,8 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 pub(crate) struct Entry {
     /// The db of the source, for reports.
     pub source_db: u32,
-    /// The name on the source, for reports.
-    pub source_key: Bytes,
+    /// The name on the source, for reports, where it is another one than on the target.
+    pub other_source_key: Option<Bytes>,
     /// The db of the target.
     pub target_db: u32,
     /// The name on the target.
@@ -86,6 +86,11 @@ pub(crate) struct Batch {
 }
 
 impl Entry {
+    /// The name on the source.
+    pub(crate) fn source_key(&self) -> &Bytes {
+        self.other_source_key.as_ref().unwrap_or(&self.target_key)
+    }
+
     /// Length of the payload, bytes.
     pub(crate) fn payload_bytes(&self) -> u64 {
         match &self.payload {

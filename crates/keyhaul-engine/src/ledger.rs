@@ -1,6 +1,7 @@
 //! Where the tasks of a job write down what happened: counters, keys not moved, remarks, and the
 //! first reason to stop.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
@@ -20,6 +21,7 @@ pub(crate) struct Ledger {
     pub not_moved: NotMovedList,
     /// Cancelled by the user, or by [`Ledger::halt`].
     pub stop: CancellationToken,
+    has_halted: AtomicBool,
     halted: Mutex<Option<String>>,
     remarks: Mutex<Vec<String>>,
 }
@@ -31,6 +33,7 @@ impl Ledger {
             progress,
             not_moved: NotMovedList::default(),
             stop,
+            has_halted: AtomicBool::new(false),
             halted,
             remarks,
         }
@@ -43,7 +46,13 @@ impl Ledger {
             tracing::warn!("stopping: {reason}");
             *halted = Some(reason);
         }
+        self.has_halted.store(true, Ordering::Release);
         self.stop.cancel();
+    }
+
+    /// Whether the job was ended by itself.
+    pub(crate) fn has_halted(&self) -> bool {
+        self.has_halted.load(Ordering::Acquire)
     }
 
     /// Why the job was ended by itself; `None`: it was not.

@@ -132,17 +132,20 @@ impl Outlet {
     pub(crate) fn entry(
         &self,
         source_db: u32,
-        source_key: &Bytes,
+        source_key: Bytes,
         payload: Payload,
         expire_at_ms: Option<i64>,
         usage: Usage,
     ) -> Entry {
-        let target_key = renamed(&self.transform.renames, source_key);
+        let (target_key, other_source_key) = match renamed(&self.transform.renames, &source_key) {
+            Some(target_key) => (target_key, Some(source_key)),
+            None => (source_key, None),
+        };
         Entry {
             source_db,
-            source_key: source_key.clone(),
+            other_source_key,
             target_db: self.transform.db_map.target_db(source_db),
-            target_key: target_key.unwrap_or_else(|| source_key.clone()),
+            target_key,
             expire_at_ms,
             usage,
             payload,

@@ -199,11 +199,11 @@ fn feed(element: Element<'_>, detail: StreamDetail, put: &mut dyn FnMut(&[u8])) 
         }
         Element::Entry { id, fields } => {
             put(b"e");
-            numbers(&[id.ms, id.seq, fields.len() as u64], put);
-            for (name, value) in fields {
+            numbers(&[id.ms, id.seq, fields.count() as u64], put);
+            fields.for_each(|name, value| {
                 text(b'n', name, put);
                 text(b'v', value, put);
-            }
+            });
         }
         Element::Stream(facts) => {
             put(b"s");

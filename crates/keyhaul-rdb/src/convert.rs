@@ -1,5 +1,6 @@
 //! Converts payloads to what a given server reads. A type byte that is not on that server's own list
-//! never leaves this file: Redis 6.0 exits over one (seen).
+//! never leaves this file: it would be refused, and Redis 6.0 exits over a module's value that it lacks
+//! (seen).
 
 use crate::check::check_value;
 use crate::crc::crc64;

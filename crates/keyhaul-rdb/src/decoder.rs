@@ -8,15 +8,20 @@
 //! EOF crc64                                       the checksum from RDB 5 on; 0: none was made
 //! ```
 
+use std::ops::Range;
+
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::crc::Crc64;
 use crate::error::{Flaw, RdbError};
-use crate::form::Form;
+use crate::form::{Form, Op};
 use crate::header::{HEADER_BYTES_MAX, Header};
 use crate::opcode::{self, Found};
 use crate::text::{Coding, STRING_BYTES_MAX, TextHead, decode_text};
 use crate::walk::{Kind, Walker, Wholes};
+
+/// Bytes of the checksum at the end (RDB >= 5).
+const CHECKSUM_BYTES: usize = 8;
 
 /// What comes next in an RDB.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +87,27 @@ pub enum RawValue {
     Part(Bytes),
     /// The last part.
     Last(Bytes),
+}
+
+/// A record that lies in the input as a whole, borrowed from it.
+#[derive(Debug, Clone, Copy)]
+pub struct SmallRecord<'a> {
+    /// See [`Record`]; the same for all that have its names.
+    pub db: u32,
+    #[allow(missing_docs, reason = "documented in Record")]
+    pub key: &'a [u8],
+    #[allow(missing_docs, reason = "documented in Record")]
+    pub form: Form,
+    #[allow(missing_docs, reason = "documented in Record")]
+    pub expire_at_ms: Option<i64>,
+    #[allow(missing_docs, reason = "documented in Record")]
+    pub idle_s: Option<u64>,
+    #[allow(missing_docs, reason = "documented in Record")]
+    pub freq: Option<u8>,
+    #[allow(missing_docs, reason = "documented in Record")]
+    pub offset: u64,
+    /// The value as it lies in the RDB behind the key.
+    pub value: &'a [u8],
 }
 
 /// Decodes one RDB.
@@ -191,6 +217,83 @@ impl Decoder {
         }
     }
 
+    /// The next record with its value, if that is what comes next and all of it is in the input: the fast
+    /// way, without a copy and without counting references. `None` says nothing but that
+    /// [`Decoder::next_event`] has to be asked. The value of the last record is skipped as there.
+    ///
+    /// # Errors
+    /// [`RdbError`] of what stands before the record; damage of a record is told by the other way.
+    pub fn small_record(&mut self, value_max: usize) -> Result<Option<SmallRecord<'_>>, RdbError> {
+        if !self.skip_value()? || self.has_ended {
+            return Ok(None);
+        }
+        let Some(header) = self.header else {
+            return Ok(None);
+        };
+        let form = loop {
+            let begin = self.offset();
+            let found = opcode::decode(self.rest(), header).map_err(|flaw| flaw.at(begin))?;
+            let Some((found, bytes)) = found else {
+                return Ok(None);
+            };
+            match found {
+                Found::Record(form) => break form,
+                Found::End | Found::Event(_) => return Ok(None),
+                found => self.note(&found),
+            }
+            self.walked += bytes;
+        };
+        let Some((key, value)) = self.bounds_of_record(form, value_max) else {
+            return Ok(None);
+        };
+        let offset = self.offset();
+        self.walked = value.end;
+        Ok(Some(SmallRecord {
+            db: self.db,
+            key: self.buffer.get(key).unwrap_or_default(),
+            form,
+            expire_at_ms: self.expire_at_ms.take(),
+            idle_s: self.idle_s.take(),
+            freq: self.freq.take(),
+            offset,
+            value: self.buffer.get(value).unwrap_or_default(),
+        }))
+    }
+
+    /// Where key and value of the record that begins here lie in the buffer, if they do so as they are.
+    fn bounds_of_record(
+        &self,
+        form: Form,
+        value_max: usize,
+    ) -> Option<(Range<usize>, Range<usize>)> {
+        let input = self.rest().get(1..)?;
+        let head = TextHead::decode(input).ok()??;
+        if head.coding != Coding::Raw {
+            return None;
+        }
+        let key_bytes = usize::try_from(head.body_bytes).ok()?;
+        let begin = self.walked + 1 + head.head_bytes;
+        let key = begin..begin.checked_add(key_bytes)?;
+        if let [Op::Text(_) | Op::Packed] = form.grammar() {
+            // Most values are one string.
+            let value = self.buffer.get(key.end..)?;
+            let bytes = TextHead::decode(value).ok()??.whole_bytes();
+            let bytes = usize::try_from(bytes).ok()?;
+            let is_there = bytes <= value_max && bytes <= value.len();
+            return is_there.then(|| (key.clone(), key.end..key.end + bytes));
+        }
+        let mut walker = Walker::new(form, Wholes::NONE).ok()?;
+        let mut end = key.end;
+        while end - key.end <= value_max {
+            let step = walker.step(self.buffer.get(end..)?).ok()??;
+            if step.kind == Kind::End {
+                return Some((key.clone(), key.end..end));
+            }
+            end += step.bytes;
+        }
+        None
+    }
+
     /// Says whether the input may end here.
     ///
     /// # Errors
@@ -289,12 +392,22 @@ impl Decoder {
     }
 
     /// Brings the checksum up to here.
-    fn sum(&mut self, upto: usize) {
-        if self.checks_crc && upto > self.summed {
+    fn sum_to(&mut self, upto: usize) {
+        if self.checks_crc {
             let bytes = self.buffer.get(self.summed..upto).unwrap_or_default();
             self.crc.update(bytes);
         }
-        self.summed = self.summed.max(upto);
+        self.summed = upto;
+    }
+
+    /// Brings the checksum up to here, and ahead: many bytes at a time are summed fastest. The last ones
+    /// are left, for they may be the checksum itself.
+    fn sum(&mut self, upto: usize) {
+        if upto <= self.summed {
+            return;
+        }
+        let ahead = self.buffer.len().saturating_sub(CHECKSUM_BYTES);
+        self.sum_to(upto.max(ahead));
     }
 
     /// Takes bytes that were walked over off the buffer.
@@ -334,18 +447,25 @@ impl Decoder {
         match found {
             Found::Record(form) => return self.record(form),
             Found::End => return self.end(header),
-            Found::ExpireAt(at) => self.expire_at_ms = Some(at),
-            Found::Idle(idle_s) => self.idle_s = Some(idle_s),
-            Found::Freq(freq) => self.freq = Some(freq),
-            Found::Db(db) => self.db = db,
-            Found::Nothing => {}
             Found::Event(event) => {
                 self.walked += bytes;
                 return Ok(Some(Item::Event(event)));
             }
+            found => self.note(&found),
         }
         self.walked += bytes;
         Ok(Some(Item::Passed))
+    }
+
+    /// Notes what concerns the records to come.
+    fn note(&mut self, found: &Found) {
+        match found {
+            Found::ExpireAt(at) => self.expire_at_ms = Some(*at),
+            Found::Idle(idle_s) => self.idle_s = Some(*idle_s),
+            Found::Freq(freq) => self.freq = Some(*freq),
+            Found::Db(db) => self.db = *db,
+            Found::Nothing | Found::Event(_) | Found::Record(_) | Found::End => {}
+        }
     }
 
     fn record(&mut self, form: Form) -> Result<Option<Item>, Flaw> {
@@ -393,8 +513,9 @@ impl Decoder {
     /// The end mark and the checksum behind it (RDB >= 5).
     fn end(&mut self, header: Header) -> Result<Option<Item>, Flaw> {
         const CHECKSUM_FIRST: u16 = 5;
-        let mut expected = 0;
+        let (mut expected, mut checksum_bytes) = (0, 0);
         if header.version >= CHECKSUM_FIRST {
+            checksum_bytes = CHECKSUM_BYTES;
             let Some(bytes) = self
                 .rest()
                 .get(1..)
@@ -405,15 +526,20 @@ impl Decoder {
             expected = u64::from_le_bytes(*bytes);
         }
         self.walked += 1;
-        self.sum(self.walked);
+        if self.summed > self.walked {
+            // More is there than a checksum, and was summed already: that is told behind the end.
+            self.walked += checksum_bytes;
+            self.summed = self.summed.max(self.walked);
+            self.has_ended = true;
+            return Ok(Some(Item::Passed));
+        }
+        self.sum_to(self.walked);
         let found = self.crc.value();
         if self.checks_crc && expected != 0 && found != expected {
             return Err(Flaw::Checksum { found, expected });
         }
-        if header.version >= CHECKSUM_FIRST {
-            self.walked += 8;
-            self.summed = self.walked;
-        }
+        self.walked += checksum_bytes;
+        self.summed = self.walked;
         self.has_ended = true;
         let has_checksum = expected != 0;
         Ok(Some(Item::Event(Event::End { has_checksum })))

@@ -44,7 +44,7 @@ pub enum Element<'a> {
         /// Its id.
         id: StreamId,
         /// Names and values.
-        fields: &'a [(Vec<u8>, Vec<u8>)],
+        fields: EntryFields<'a>,
     },
     /// What a stream says of itself, after its entries.
     Stream(StreamFacts),
@@ -77,6 +77,26 @@ pub enum Element<'a> {
     },
     /// A pending entry of the consumer.
     Owned(StreamId),
+}
+
+/// Names and values of a stream's entry. They are made into texts when they are asked for: most entries
+/// share their names with the others of their node.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EntryFields<'a>(&'a [(Item<'a>, Item<'a>)]);
+
+impl EntryFields<'_> {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Tells each name and value, in order.
+    pub fn for_each(&self, mut tell: impl FnMut(&[u8], &[u8])) {
+        let (mut buffer, mut other) = (itoa::Buffer::new(), itoa::Buffer::new());
+        for (name, value) in self.0 {
+            tell(name.text(&mut buffer), value.text(&mut other));
+        }
+    }
 }
 
 /// What a stream says of itself. The last three are there from RDB 10 on.
@@ -193,6 +213,10 @@ impl ElementReader {
             Kind::Text => {
                 let text = decode_text(bytes)?;
                 self.text(step.role, &text, sink)
+            }
+            // Of all other forms nothing is told in parts.
+            Kind::TextHead(head) if self.form != Form::String => {
+                Err(Flaw::TooLarge(head.whole_bytes()))
             }
             Kind::TextHead(head) => {
                 self.lzf = begin_part(head);
@@ -513,6 +537,8 @@ fn expiring_fields<'a>(
         let (value, at) = (items.next().ok_or(ODD)?, items.next().ok_or(ODD)?);
         let at = at.to_int().and_then(|at| u64::try_from(at).ok());
         let at = at.ok_or(Flaw::Value("a field's expiry is no time"))?;
+        // Not counted from anything, but held against what Redis takes: it ends over more.
+        let at = field_expiry(Form::HashExpiringOld, 0, at)?;
         sink(Element::Field {
             field: field.text(&mut buffer),
             value: value.text(&mut other),
@@ -523,17 +549,10 @@ fn expiring_fields<'a>(
 }
 
 fn entries(first_id: StreamId, node: &[u8], sink: &mut dyn FnMut(Element<'_>)) -> Result<(), Flaw> {
-    let mut buffer = itoa::Buffer::new();
-    let mut fields = Vec::new();
-    stream_node::entries(first_id, node, |entry| {
-        fields.clear();
-        for (name, value) in &entry.fields {
-            let name = name.text(&mut buffer).to_vec();
-            fields.push((name, value.text(&mut buffer).to_vec()));
-        }
+    stream_node::entries(first_id, node, |id, fields| {
         sink(Element::Entry {
-            id: entry.id,
-            fields: &fields,
+            id,
+            fields: EntryFields(fields),
         });
     })
 }

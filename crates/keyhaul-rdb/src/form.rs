@@ -179,7 +179,7 @@ static STREAM_3: [Op; 10] = stream(Each(&[
     CONSUMERS_3,
 ]));
 
-/// One row a form: type byte, form, grammar. From the servers' own headers (`RDB_TYPE_*`).
+/// One row a form, in the order of [`Form`]: type byte, form, grammar. From the servers' own headers (`RDB_TYPE_*`).
 static FORMS: &[(u8, Form, &[Op])] = &[
     (0, Form::String, &[Text(R::Value)]),
     (1, Form::List, &[Each(&[Text(R::Item)])]),
@@ -268,14 +268,14 @@ impl Form {
                 return None;
             }
         }
-        let row = FORMS.iter().find(|row| row.0 == type_byte)?;
+        // There is no type 8.
+        let index = usize::from(type_byte) - usize::from(type_byte > 8);
+        let row = FORMS.get(index).filter(|row| row.0 == type_byte)?;
         Some(row.1)
     }
 
     fn row(self) -> &'static (u8, Self, &'static [Op]) {
-        let mut rows = FORMS.iter().chain([&VALKEY_FORM]);
-        rows.find(|row| row.1 == self)
-            .expect("every form has a row: a test goes over all of them")
+        FORMS.get(self as usize).unwrap_or(&VALKEY_FORM)
     }
 
     /// Its type byte.
@@ -345,6 +345,7 @@ mod tests {
             } else {
                 12
             };
+            assert_eq!(form.row().1, form);
             assert_eq!(Form::of(form.type_byte(), version), Some(form));
             let _ = (form.key_type(), form.grammar());
         }

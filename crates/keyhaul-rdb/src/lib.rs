@@ -30,8 +30,8 @@ pub use canonical::{Canonical, CanonicalReader, StreamDetail, canonical};
 pub use check::{ValueChecker, check_value};
 pub use convert::{Converted, Modules, Reader, Refusal, open, verify_checksum};
 pub use crc::{Crc64, crc64};
-pub use decoder::{Checksum, Decoder, Event, RawValue, Record};
-pub use elements::{Element, ElementReader, StreamFacts};
+pub use decoder::{Checksum, Decoder, Event, RawValue, Record, SmallRecord};
+pub use elements::{Element, ElementReader, EntryFields, StreamFacts};
 pub use encoder::{
     END_MARK, RecordHead, encode_aux, encode_db, encode_function, encode_header,
     encode_record_head, holds_functions, is_valkey_version,

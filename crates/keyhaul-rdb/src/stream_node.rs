@@ -15,18 +15,11 @@ use crate::stream_id::StreamId;
 const DELETED: i64 = 1;
 const SAME_FIELDS: i64 = 2;
 
-/// An entry of a node; names and values in turn.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct NodeEntry<'a> {
-    pub id: StreamId,
-    pub fields: Vec<(Item<'a>, Item<'a>)>,
-}
-
-/// Tells `sink` all entries that were not deleted, in order.
+/// Tells `sink` all entries that were not deleted, in order: id, names and values.
 pub(crate) fn entries<'a>(
     first_id: StreamId,
     node: &'a [u8],
-    mut sink: impl FnMut(NodeEntry<'a>),
+    mut sink: impl FnMut(StreamId, &[(Item<'a>, Item<'a>)]),
 ) -> Result<(), Flaw> {
     let listpack = Listpack::new(node)?;
     let mut items = Items(listpack.iter());
@@ -39,6 +32,7 @@ pub(crate) fn entries<'a>(
         return Err(broken("its master entry has no end"));
     }
     let (mut counted, mut counted_deleted) = (0, 0);
+    let mut fields = Vec::new();
     while let Some(flags) = items.0.next() {
         let flags = flags.to_int().ok_or_else(not_a_number)?;
         let (ms, seq) = (items.number()?, items.number()?);
@@ -46,7 +40,7 @@ pub(crate) fn entries<'a>(
             ms: first_id.ms.wrapping_add_signed(ms),
             seq: first_id.seq.wrapping_add_signed(seq),
         };
-        let mut fields = Vec::new();
+        fields.clear();
         let items_of_entry = if flags & SAME_FIELDS != 0 {
             for name in &names {
                 fields.push((*name, items.next()?));
@@ -66,7 +60,7 @@ pub(crate) fn entries<'a>(
             counted_deleted += 1;
         } else {
             counted += 1;
-            sink(NodeEntry { id, fields });
+            sink(id, &fields);
         }
     }
     if (counted, counted_deleted) != (count, deleted) {

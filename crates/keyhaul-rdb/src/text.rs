@@ -70,6 +70,10 @@ impl TextHead {
                 else {
                     return Ok(None);
                 };
+                // No server compresses so little; Redis 6.0 exits over it (seen), later ones refuse it.
+                if text_bytes == 0 {
+                    return Err(Flaw::Lzf("it stands for no bytes"));
+                }
                 Some(Self {
                     head_bytes: 1 + first + second,
                     body_bytes,

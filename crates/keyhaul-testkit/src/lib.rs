@@ -21,6 +21,7 @@ mod wait;
 
 mod server;
 
+mod check_rdb;
 mod cluster;
 mod sentinel;
 mod tls;
@@ -30,7 +31,9 @@ pub mod diff;
 pub mod fake;
 pub mod process;
 mod proxy;
+pub mod truth;
 
+pub use check_rdb::check_rdb;
 pub use cluster::{Announce, Cluster, ClusterBuilder, key_slot};
 pub use dataset::Dataset;
 pub use endpoint::Endpoint;
@@ -41,3 +44,6 @@ pub use server::{Server, ServerBuilder};
 pub use tls::Tls;
 pub use version::{Family, Version, require};
 pub use wait::wait_until;
+
+/// The client that the kit speaks to servers with, for tests that send commands of their own.
+pub use redis;

@@ -5,7 +5,7 @@
 mod builder;
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use redis::Connection;
@@ -88,6 +88,10 @@ impl Server {
             let config = server.builder.config(server.dir(), port, tls_port);
             std::fs::write(server.config_file(), config)
                 .expect("a temporary folder can be written");
+            if let Some(rdb_file) = &server.builder.dump {
+                std::fs::copy(rdb_file, server.dir().join("dump.rdb"))
+                    .unwrap_or_else(|error| panic!("{}: {error}", rdb_file.display()));
+            }
             match server.launch() {
                 Ok(()) => return server,
                 Err(StartError::PortTaken) => {}
@@ -233,6 +237,15 @@ impl Server {
     /// If it was stopped.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("the server was stopped").id()
+    }
+
+    /// How the process ended, if it has ended by itself.
+    ///
+    /// # Panics
+    /// If it was stopped.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        let child = self.child.as_mut().expect("the server was stopped");
+        child.try_wait().expect("our child can be waited for")
     }
 
     /// A way to open connections from other threads.

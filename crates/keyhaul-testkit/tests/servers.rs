@@ -12,7 +12,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use keyhaul_testkit::process::Process;
-use keyhaul_testkit::{Family, Server, Tls, Version, require, wait_until};
+use keyhaul_testkit::truth::{Hints, truth};
+use keyhaul_testkit::{Family, Server, Tls, Version, check_rdb, require, wait_until};
 
 #[test]
 fn every_available_version_starts_and_reports_itself() {
@@ -272,4 +273,37 @@ fn tls_ping(server: &Server, ca: &Path, client: Option<&Tls>) -> Result<(), Stri
         redis::cmd("PING").exec(&mut client.get_connection()?)
     };
     run().map_err(|error| format!("{error}: {error:?}"))
+}
+
+#[test]
+fn a_dump_is_checked_and_loaded_and_an_end_is_noticed() {
+    for version in Version::DEFAULT {
+        require(version);
+        let mut server = Server::start(version);
+        redis::cmd("SET")
+            .arg("k")
+            .arg("v")
+            .exec(&mut server.client())
+            .unwrap();
+        server.shutdown_save();
+        let rdb_file = server.dir().join("dump.rdb");
+        check_rdb(version, &rdb_file).unwrap();
+
+        let mut loaded = Server::builder(version).dump(&rdb_file).start();
+        let expected = "key\t0\tk\tstring\t-\nvalue\tv\n";
+        assert_eq!(truth(&loaded, &Hints::default()), expected);
+        assert_eq!(loaded.has_ended(), None);
+        redis::cmd("SHUTDOWN")
+            .arg("NOSAVE")
+            .exec(&mut loaded.client())
+            .unwrap_or_default();
+        wait_until("it ends", Duration::from_secs(10), || {
+            loaded.has_ended().is_some()
+        });
+
+        let mut damaged = std::fs::read(&rdb_file).unwrap();
+        *damaged.last_mut().unwrap() ^= 1;
+        std::fs::write(&rdb_file, damaged).unwrap();
+        check_rdb(version, &rdb_file).unwrap_err();
+    }
 }

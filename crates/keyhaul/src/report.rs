@@ -110,6 +110,7 @@ pub(crate) struct Report<'a> {
     target: &'a str,
     counts: Counts,
     bytes: u64,
+    file_bytes: Option<u64>,
     seconds: Seconds,
     verify: Option<Verify<'a>>,
     functions: u64,
@@ -180,6 +181,7 @@ impl<'a> Report<'a> {
                 retries: receipt.retries,
             },
             bytes: receipt.bytes_copied,
+            file_bytes: receipt.file_bytes,
             seconds: Seconds {
                 total: copy + verify,
                 copy,
@@ -220,6 +222,7 @@ impl<'a> Report<'a> {
             target: &ends.target,
             counts: Counts::default(),
             bytes: 0,
+            file_bytes: None,
             seconds: Seconds::default(),
             verify: None,
             functions: 0,

@@ -156,10 +156,16 @@ fn fail_and_an_identical_target(source: Version, target: Version) {
     copy(&source.uri(), &target.uri(), &options).exits_with(0);
     assert_equal(&source, &target);
     let again = copy(&source.uri(), &target.uri(), &options);
-    let (listed, found) = (again.not_moved().len(), again.count("found"));
+    let listed = again.not_moved();
     assert_eq!(again.count("copied"), 0, "{again:#?}");
-    assert!(listed as u64 * 2 < found, "{listed} of {found} listed");
-    again.exits_with(if listed == 0 { 0 } else { 4 });
+    // Values above 512 KB are not compared; all others are the same, in whatever encoding.
+    assert!(
+        listed
+            .iter()
+            .all(|(_, key)| key.starts_with("StringAboveMb")),
+        "{again:#?}"
+    );
+    again.exits_with(4);
     assert_equal(&source, &target);
 }
 

@@ -1,5 +1,10 @@
 //! Between versions of both families, up and down: what the target can hold is equal, the rest is listed.
 
+#![allow(
+    clippy::print_stderr,
+    reason = "says which pair it is at, and what is skipped"
+)]
+
 mod common;
 
 use std::collections::BTreeSet;
@@ -90,23 +95,29 @@ fn hashes_with_expiring_fields(server: &Server) -> BTreeSet<(u32, Vec<u8>)> {
     let mut found = BTreeSet::new();
     for db in [0, 2] {
         let mut connection = server.connection(db);
-        let keys: Vec<Vec<u8>> = redis::cmd("KEYS").arg("*").query(&mut connection).unwrap();
+        let keys: Vec<Vec<u8>> = redis::cmd("KEYS")
+            .arg("*")
+            .query(&mut connection)
+            .expect("is answered");
         for key in keys {
-            let kind: String = redis::cmd("TYPE").arg(&key).query(&mut connection).unwrap();
+            let kind: String = redis::cmd("TYPE")
+                .arg(&key)
+                .query(&mut connection)
+                .expect("is answered");
             if kind != "hash" {
                 continue;
             }
             let fields: Vec<Vec<u8>> = redis::cmd("HKEYS")
                 .arg(&key)
                 .query(&mut connection)
-                .unwrap();
+                .expect("is answered");
             let mut command = redis::cmd("HPEXPIRETIME");
             command
                 .arg(&key)
                 .arg("FIELDS")
                 .arg(fields.len())
                 .arg(&fields);
-            let expiries: Vec<i64> = command.query(&mut connection).unwrap();
+            let expiries: Vec<i64> = command.query(&mut connection).expect("is answered");
             if expiries.iter().any(|at| *at > 0) {
                 found.insert((db, key));
             }

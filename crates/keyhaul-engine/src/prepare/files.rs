@@ -1,5 +1,6 @@
-//! Reads source files from start to end before anything is written: structure, checksums, and the inside
-//! of every value. What is loaded afterwards need not be checked again.
+//! Reads source files from start to end before anything is written. Where the checksum is right, the file
+//! is as its server wrote it. Where it is not, or there is none, the inside of every value is looked into
+//! too: that finds the first damage, and what could harm a server.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -42,6 +43,13 @@ pub struct CheckedFile {
     pub damage: Option<Damage>,
 }
 
+impl CheckedFile {
+    fn count(&mut self, db: u32, form: Form) {
+        *self.keys.entry(db).or_default() += 1;
+        self.forms.entry(form.type_byte()).or_insert((form, 0)).1 += 1;
+    }
+}
+
 /// Damage of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
@@ -79,11 +87,28 @@ pub(crate) async fn check(
     Ok(files)
 }
 
+/// How closely a file is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// Structure and checksum.
+    Outside,
+    /// The inside of every value, too.
+    Inside,
+}
+
 /// Reads a file from start to end. Blocks.
 ///
 /// # Errors
 /// Why it is no RDB file at all, readable. Damage is no error.
 pub(crate) fn check_file(path: &Path) -> Result<CheckedFile, String> {
+    let file = read_file(path, Depth::Outside)?;
+    if file.has_checksum && file.damage.is_none() {
+        return Ok(file);
+    }
+    read_file(path, Depth::Inside)
+}
+
+fn read_file(path: &Path, depth: Depth) -> Result<CheckedFile, String> {
     let shown = path.display();
     let refuse = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::NotFound => format!("{shown}: there is no such file"),
@@ -92,15 +117,17 @@ pub(crate) fn check_file(path: &Path) -> Result<CheckedFile, String> {
         }
         _ => format!("{shown} cannot be read: {e}"),
     };
-    let mut file = File::open(path).map_err(refuse)?;
-    let facts = file.metadata().map_err(refuse)?;
+    // Looked at before it is opened: a pipe without a writer would be waited for.
+    let facts = std::fs::metadata(path).map_err(refuse)?;
     if !facts.is_file() {
         return Err(format!(
             "{shown} is no ordinary file: copy it into one first"
         ));
     }
+    let mut file = File::open(path).map_err(refuse)?;
     let mut check = FileCheck {
         decoder: Decoder::new(Checksum::Verify),
+        depth,
         file: CheckedFile {
             path: path.to_owned(),
             bytes: facts.len(),
@@ -134,6 +161,7 @@ pub(crate) fn check_file(path: &Path) -> Result<CheckedFile, String> {
 /// One file that is being checked.
 struct FileCheck {
     decoder: Decoder,
+    depth: Depth,
     file: CheckedFile,
     value: Option<Value>,
     has_ended: bool,
@@ -152,13 +180,20 @@ impl FileCheck {
     /// Goes on until more input is needed.
     fn advance(&mut self) -> Result<(), RdbError> {
         loop {
-            if let Some(value) = self.value.take() {
-                match self.check_value(value)? {
-                    None => {}
-                    starved => {
-                        self.value = starved;
-                        return Ok(());
+            if let Some(mut value) = self.value.take() {
+                match self.check_value(&mut value) {
+                    Ok(true) => {}
+                    starved_or_damaged => {
+                        // Whose record is damaged is asked for afterwards.
+                        self.value = Some(value);
+                        return starved_or_damaged.map(drop);
                     }
+                }
+            }
+            while self.depth == Depth::Outside {
+                match self.decoder.small_record(VALUE_WHOLE_MAX)? {
+                    Some(record) => self.file.count(record.db, record.form),
+                    None => break,
                 }
             }
             match self.decoder.next_event()? {
@@ -179,6 +214,9 @@ impl FileCheck {
             Event::ModuleAux { module } if !file.module_data.contains(&module) => {
                 file.module_data.push(module);
             }
+            Event::Record(record) if self.depth == Depth::Outside => {
+                file.count(record.db, record.form);
+            }
             Event::Record(record) => {
                 self.value = Some(Value {
                     record,
@@ -194,11 +232,11 @@ impl FileCheck {
         }
     }
 
-    /// Checks what is there of the value; gives it back when more input is needed.
-    fn check_value(&mut self, mut value: Value) -> Result<Option<Value>, RdbError> {
+    /// Checks what is there of the value; `false`: more input is needed.
+    fn check_value(&mut self, value: &mut Value) -> Result<bool, RdbError> {
         loop {
             let Some(raw) = self.decoder.raw_value(VALUE_WHOLE_MAX)? else {
-                return Ok(Some(value));
+                return Ok(false);
             };
             let at = value.begin;
             let moved = |e: RdbError| RdbError {
@@ -217,16 +255,9 @@ impl FileCheck {
                     value.finish(self.decoder.offset())?;
                 }
             }
-            self.count(&value.record);
-            return Ok(None);
+            self.file.count(value.record.db, form);
+            return Ok(true);
         }
-    }
-
-    fn count(&mut self, record: &Record) {
-        *self.file.keys.entry(record.db).or_default() += 1;
-        let form = record.form;
-        let (_, count) = self.file.forms.entry(form.type_byte()).or_insert((form, 0));
-        *count += 1;
     }
 
     /// The file as far as it is sound.

@@ -92,18 +92,17 @@ impl Doubles {
 
     /// Whether another record has this one's name on the target already. The first one asked for
     /// keeps it.
-    pub(crate) fn contains(&self, db: u32, key: &Bytes) -> bool {
+    pub(crate) fn contains(&self, db: u32, key: &[u8]) -> bool {
         let Some(found) = &self.0 else {
             return false;
         };
+        let key = &Bytes::copy_from_slice(key);
         let target = found.naming.target(db, key);
         if !found.shared.contains(target.0, &target.1) {
             return false;
         }
         let mut owners = found.owners.lock().unwrap_or_else(PoisonError::into_inner);
-        let owned = |key: &Bytes| Bytes::copy_from_slice(key);
-        let target = (target.0, owned(&target.1));
-        let owner = owners.entry(target).or_insert_with(|| (db, owned(key)));
+        let owner = owners.entry(target).or_insert_with(|| (db, key.clone()));
         (owner.0, &owner.1) != (db, key)
     }
 }

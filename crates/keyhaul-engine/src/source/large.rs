@@ -126,7 +126,7 @@ pub(crate) async fn pass_through(
     let entry = |payload| {
         outlet.entry(
             large.db,
-            large.key,
+            large.key.clone(),
             payload,
             large.expire_at_ms,
             Usage::default(),

@@ -5,6 +5,7 @@
 
 pub(crate) mod doubles;
 pub(crate) mod feed;
+mod gather;
 pub(crate) mod large;
 pub(crate) mod reader;
 pub(crate) mod records;

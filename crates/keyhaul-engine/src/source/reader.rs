@@ -175,7 +175,7 @@ impl Reader {
                         let payload = Payload::Whole(payload);
                         self.entries.push(self.outlet.entry(
                             batch.db,
-                            key,
+                            key.clone(),
                             payload,
                             expire_at_ms,
                             Usage::default(),

@@ -6,21 +6,19 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use keyhaul_rdb::{Checksum, Decoder, Event, RawValue, RdbError, Record};
+use keyhaul_rdb::{Checksum, Decoder, Event, Form, RawValue, RdbError, Record, SmallRecord};
 use tokio::sync::mpsc;
 
-use crate::entry::{Entry, Payload, Usage};
+use crate::entry::Usage;
 use crate::ledger::Ledger;
 use crate::progress::Progress;
 use crate::route::Outlet;
 use crate::source::feed::{Feed, FeedError};
+use crate::source::gather::Gather;
 use crate::source::stored::{Spool, Stored, StoredKey};
 
 /// A value above this is not held as a whole, bytes.
 pub(crate) const VALUE_WHOLE_MAX: usize = 512 * 1024;
-/// What is handed on at a time, bytes and keys.
-const BATCH_BYTES: usize = 128 * 1024;
-const BATCH_KEYS: usize = 512;
 
 /// Why the records end before the RDB does.
 #[derive(Debug, thiserror::Error)]
@@ -70,8 +68,9 @@ pub(crate) struct RecordReader {
     upto: Option<u64>,
     version: u16,
     now_ms: i64,
-    entries: Vec<Entry>,
-    held_bytes: usize,
+    gather: Gather,
+    /// Not told to the progress yet.
+    found: u64,
 }
 
 impl RecordReader {
@@ -111,8 +110,8 @@ impl RecordReader {
             path: None,
             upto: None,
             now_ms: now_ms(),
-            entries: Vec::new(),
-            held_bytes: 0,
+            gather: Gather::default(),
+            found: 0,
         }
     }
 
@@ -128,18 +127,19 @@ impl RecordReader {
 
     async fn read_all(&mut self) -> Result<(), RecordsError> {
         loop {
-            if self.ledger.stop.is_cancelled() {
-                return Err(RecordsError::Stopped);
+            self.take_small()?;
+            if self.gather.is_full() {
+                self.flush().await;
+                if self.ledger.stop.is_cancelled() {
+                    return Err(RecordsError::Stopped);
+                }
+                continue;
             }
             match self.decoder.next_event() {
                 // The damage is known, and said.
                 Err(_) if self.upto.is_some() => return Ok(()),
                 Err(error) => return Err(self.damaged(error)),
-                Ok(Some(Event::Record(record)))
-                    if self.upto.is_some_and(|upto| record.offset >= upto) =>
-                {
-                    return Ok(());
-                }
+                Ok(Some(Event::Record(record))) if self.is_beyond(record.offset) => return Ok(()),
                 Ok(Some(Event::End { .. })) if self.upto.is_some() => return Ok(()),
                 Ok(Some(Event::End { .. })) => return self.expect_end().await,
                 Ok(Some(event)) => self.take(event).await?,
@@ -149,6 +149,47 @@ impl RecordReader {
                 },
             }
         }
+    }
+
+    /// Takes in the records that lie in the input, until a batch is full.
+    fn take_small(&mut self) -> Result<(), RecordsError> {
+        let Self {
+            decoder,
+            outlet,
+            rules,
+            gather,
+            found,
+            ledger,
+            ..
+        } = self;
+        let upto = self.upto.unwrap_or(u64::MAX);
+        let value_max = rules.value_max.and_then(|max| usize::try_from(max).ok());
+        let value_max = value_max.unwrap_or(usize::MAX).min(VALUE_WHOLE_MAX);
+        while !gather.is_full() && decoder.offset() < upto {
+            let small = match decoder.small_record(value_max) {
+                Ok(Some(small)) => small,
+                Ok(None) | Err(_) if self.upto.is_some() => return Ok(()),
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(RecordsError::Damaged { error, key: None }),
+            };
+            if small.offset >= upto {
+                return Ok(());
+            }
+            let record = Named {
+                db: small.db,
+                key: small.key,
+                form: small.form,
+                expire_at_ms: small.expire_at_ms,
+            };
+            if rules.takes(&record, self.now_ms, outlet, ledger, found) {
+                gather.push(&small, self.version, outlet);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_beyond(&self, offset: u64) -> bool {
+        self.upto.is_some_and(|upto| offset >= upto)
     }
 
     fn damaged(&self, error: RdbError) -> RecordsError {
@@ -195,28 +236,20 @@ impl RecordReader {
         Ok(())
     }
 
-    fn is_wanted(&self, record: &Record) -> bool {
-        let filter = self.outlet.filter();
-        let is_chosen = |dbs: &Vec<u32>| dbs.contains(&record.db);
-        if !self.rules.dbs.as_ref().is_none_or(is_chosen)
-            || !filter.takes_name(&record.key)
-            || !filter.takes_type(Some(record.form.key_type()))
-        {
-            return false;
-        }
-        let progress = &self.ledger.progress;
-        Progress::add(&progress.keys_found, 1);
-        if record.expire_at_ms.is_some_and(|at| at <= self.now_ms) {
-            // A server would not load it either.
-            Progress::add(&progress.keys_gone, 1);
-            return false;
-        }
-        if self.rules.collisions.contains(record.db, &record.key) {
-            let reason = "becomes the same key as another one of the source".to_owned();
-            self.outlet.list(record.db, &record.key, reason);
-            return false;
-        }
-        true
+    fn is_wanted(&mut self, record: &Record) -> bool {
+        let named = Named {
+            db: record.db,
+            key: &record.key,
+            form: record.form,
+            expire_at_ms: record.expire_at_ms,
+        };
+        self.rules.takes(
+            &named,
+            self.now_ms,
+            &self.outlet,
+            &self.ledger,
+            &mut self.found,
+        )
     }
 
     async fn read_value(&mut self, record: Record) -> Result<(), RecordsError> {
@@ -226,7 +259,7 @@ impl RecordReader {
                 Err(error) => return Err(self.damaged(error)),
                 Ok(None) => self.more().await?,
                 Ok(Some(RawValue::Whole(value))) => {
-                    self.take_whole(&record, value).await;
+                    self.take_whole(&record, &value);
                     return Ok(());
                 }
                 Ok(Some(part)) => return self.read_large(record, begin, part).await,
@@ -234,28 +267,21 @@ impl RecordReader {
         }
     }
 
-    async fn take_whole(&mut self, record: &Record, value: Bytes) {
+    fn take_whole(&mut self, record: &Record, value: &[u8]) {
         if self.refuses_length(record, value.len() as u64) {
             return;
         }
-        self.held_bytes += value.len();
-        let payload = Payload::Value {
+        let small = SmallRecord {
+            db: record.db,
+            key: &record.key,
             form: record.form,
-            version: self.version,
+            expire_at_ms: record.expire_at_ms,
+            idle_s: record.idle_s,
+            freq: record.freq,
+            offset: record.offset,
             value,
         };
-        let entry = self.outlet.entry(
-            record.db,
-            &record.key,
-            payload,
-            record.expire_at_ms,
-            usage(record),
-        );
-        self.entries.push(entry);
-        if self.held_bytes >= BATCH_BYTES || self.entries.len() >= BATCH_KEYS {
-            self.flush().await;
-            self.now_ms = now_ms();
-        }
+        self.gather.push(&small, self.version, &self.outlet);
     }
 
     /// A value that is not held. It lies in the file already, or is put into one.
@@ -329,9 +355,54 @@ impl RecordReader {
     }
 
     async fn flush(&mut self) {
-        self.held_bytes = 0;
-        let entries = std::mem::take(&mut self.entries);
+        Progress::add(
+            &self.ledger.progress.keys_found,
+            std::mem::take(&mut self.found),
+        );
+        self.now_ms = now_ms();
+        let entries = self.gather.take(&self.outlet);
         self.outlet.send(entries).await;
+    }
+}
+
+/// A record without its value.
+struct Named<'a> {
+    db: u32,
+    key: &'a [u8],
+    form: Form,
+    expire_at_ms: Option<i64>,
+}
+
+impl RecordRules {
+    /// Whether a record goes over. One that has expired, or shares its name with another, is counted or
+    /// listed.
+    fn takes(
+        &self,
+        record: &Named<'_>,
+        now_ms: i64,
+        outlet: &Outlet,
+        ledger: &Ledger,
+        found: &mut u64,
+    ) -> bool {
+        let filter = outlet.filter();
+        if !self.dbs.as_ref().is_none_or(|dbs| dbs.contains(&record.db))
+            || !filter.takes_name(record.key)
+            || !(filter.takes_every_type() || filter.takes_type(Some(record.form.key_type())))
+        {
+            return false;
+        }
+        *found += 1;
+        if record.expire_at_ms.is_some_and(|at| at <= now_ms) {
+            // A server would not load it either.
+            Progress::add(&ledger.progress.keys_gone, 1);
+            return false;
+        }
+        if self.collisions.contains(record.db, record.key) {
+            let reason = "becomes the same key as another one of the source".to_owned();
+            outlet.list(record.db, record.key, reason);
+            return false;
+        }
+        true
     }
 }
 

@@ -125,8 +125,15 @@ impl Stored {
 
     async fn send_once(&self, outlet: &Outlet, key: &StoredKey, form: Form) -> io::Result<Verdict> {
         let payload_bytes = self.bytes + 1 + FOOTER_BYTES as u64;
-        let entry =
-            |payload: Payload| outlet.entry(key.db, &key.key, payload, key.expire_at_ms, key.usage);
+        let entry = |payload: Payload| {
+            outlet.entry(
+                key.db,
+                key.key.clone(),
+                payload,
+                key.expire_at_ms,
+                key.usage,
+            )
+        };
         let mut passage = Passage::open(outlet, entry, form, payload_bytes).await;
         let mut crc = Crc64::default();
         let type_byte = Bytes::copy_from_slice(&[form.type_byte()]);

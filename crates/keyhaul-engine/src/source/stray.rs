@@ -143,8 +143,9 @@ impl StrayReader {
             } => {
                 let is_wanted = outlet.takes_type(&payload);
                 let payload = Payload::Whole(payload);
-                let entry = is_wanted
-                    .then(|| outlet.entry(db, key, payload, expire_at_ms, Usage::default()));
+                let entry = is_wanted.then(|| {
+                    outlet.entry(db, key.clone(), payload, expire_at_ms, Usage::default())
+                });
                 Ok(Next::Done(entry))
             }
             KeyRead::Large {

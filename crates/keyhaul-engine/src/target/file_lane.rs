@@ -31,9 +31,9 @@ pub(crate) fn run(file: &SharedFile, mut inlet: mpsc::Receiver<Batch>, ledger: &
 fn write(file: &mut RdbFile, mut entry: Entry, ledger: &Ledger) -> Result<(), FileError> {
     let nothing = Payload::Whole(bytes::Bytes::new());
     let payload = std::mem::replace(&mut entry.payload, nothing);
-    if ledger.halted().is_some() {
+    if ledger.has_halted() {
         let reason = "the run stopped before it was written".to_owned();
-        ledger.not_moved(entry.source_db, &entry.source_key, reason);
+        ledger.not_moved(entry.source_db, entry.source_key(), reason);
         if let Payload::Parts(parts) = payload {
             // Its reader may be gone.
             let _ = parts.verdict.send(Verdict::Settled);

@@ -114,7 +114,7 @@ impl Lane {
         let charge = batch._charge.map(Arc::new);
         let mut whole = Vec::with_capacity(batch.entries.len());
         for entry in batch.entries {
-            if self.ledger.halted().is_some() {
+            if self.ledger.has_halted() {
                 self.list(&entry, "the run stopped before it was written".to_owned());
                 if let Payload::Parts(parts) = entry.payload {
                     // Else its reader would try again. It may be gone.
@@ -361,7 +361,7 @@ impl Lane {
 
     pub(super) fn list(&self, entry: &Entry, reason: String) {
         self.ledger
-            .not_moved(entry.source_db, &entry.source_key, reason);
+            .not_moved(entry.source_db, entry.source_key(), reason);
     }
 
     pub(super) fn drop_connection(&mut self, address: &Address) {

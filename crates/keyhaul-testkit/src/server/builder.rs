@@ -18,6 +18,7 @@ pub struct ServerBuilder {
     password: Option<String>,
     acl_users: Vec<(String, String)>,
     args: Vec<(String, String)>,
+    pub(super) dump: Option<PathBuf>,
 }
 
 /// What the server program is run as; decides which ports must be free.
@@ -46,6 +47,7 @@ impl ServerBuilder {
             password: None,
             acl_users: Vec::new(),
             args: Vec::new(),
+            dump: None,
         }
     }
 
@@ -53,6 +55,12 @@ impl ServerBuilder {
     /// one of the same name wins, also over the kit's own. An empty value is written as `""`.
     pub fn arg(mut self, name: &str, value: impl ToString) -> ServerBuilder {
         self.args.push((name.into(), value.to_string()));
+        self
+    }
+
+    /// Loads a copy of this RDB file when it starts.
+    pub fn dump(mut self, rdb_file: &Path) -> ServerBuilder {
+        self.dump = Some(rdb_file.into());
         self
     }
 
