@@ -18,7 +18,7 @@ use crate::progress::Progress;
 use crate::receipt::VerifyCounts;
 use crate::source::feed::Feed;
 use crate::source::records::now_ms;
-use crate::target::file::Finished;
+use crate::target::file::{Finished, NameIndex, SharedNames};
 use crate::transform::renamed;
 
 /// Records that are looked up at once.
@@ -35,8 +35,12 @@ pub(crate) async fn verify_files(
 ) -> Result<VerifyCounts, GaveUp> {
     let mut lookup = Lookup::new(check.target.clone(), check.retry_for);
     let now_ms = now_ms();
+    let merged = match files {
+        [] | [_] => None,
+        _ => Some(merged_names(&check, files).await?),
+    };
     for file in files {
-        let mut feed = Feed::file(&file.path);
+        let mut feed = Feed::file(file);
         let mut decoder = Decoder::new(Checksum::Trust);
         let mut batch: Vec<Record> = Vec::with_capacity(BATCH_KEYS);
         let damage = file.damage.as_ref().and_then(|damage| damage.upto);
@@ -64,12 +68,44 @@ pub(crate) async fn verify_files(
                 },
             }
             if batch.len() >= BATCH_KEYS {
-                look(&check, &mut lookup, &mut batch).await?;
+                look(&check, &mut lookup, &mut batch, merged.as_ref()).await?;
             }
         }
-        look(&check, &mut lookup, &mut batch).await?;
+        look(&check, &mut lookup, &mut batch, merged.as_ref()).await?;
     }
     Ok(check.take_counts())
+}
+
+/// The names on the target that records of several files have.
+async fn merged_names(check: &QuickCheck, files: &[CheckedFile]) -> Result<SharedNames, GaveUp> {
+    let halt = |reason: String| {
+        check.ledger.halt(reason);
+        GaveUp
+    };
+    let no_room = |e: std::io::Error| halt(format!("cannot note the names of keys: {e}"));
+    let mut index = NameIndex::new(std::env::temp_dir());
+    for (number, file) in (0..).zip(files) {
+        let mut feed = Feed::file(file);
+        let mut decoder = Decoder::new(Checksum::Trust);
+        loop {
+            match decoder.next_event() {
+                Ok(Some(Event::Record(record))) => {
+                    let target_db = check.db_map.target_db(record.db);
+                    let name = renamed(&check.renames, &record.key);
+                    let name = name.as_ref().unwrap_or(&record.key);
+                    let noted = index.note((target_db, name), (number, name));
+                    noted.map_err(no_room)?;
+                }
+                Ok(Some(Event::End { .. })) | Err(_) => break,
+                Ok(Some(_)) => {}
+                Ok(None) => match feed.next().await.map_err(|e| halt(e.to_string()))? {
+                    Some(portion) => decoder.input().extend_from_slice(&portion),
+                    None => break,
+                },
+            }
+        }
+    }
+    index.finish().map_err(no_room)
 }
 
 /// Looks up a batch, db by db.
@@ -77,6 +113,7 @@ async fn look(
     check: &QuickCheck,
     lookup: &mut Lookup,
     batch: &mut Vec<Record>,
+    merged: Option<&SharedNames>,
 ) -> Result<(), GaveUp> {
     if check.ledger.stop.is_cancelled() {
         return Err(GaveUp);
@@ -91,8 +128,14 @@ async fn look(
         let names: Vec<Bytes> = records.iter().map(named).collect();
         let target_db = check.db_map.target_db(first.db);
         let looks = lookup.look(target_db, &names, &check.ledger).await?;
-        for (record, target) in records.iter().zip(looks) {
-            check.judge_record(record.db, &record.key, of_record(record), target);
+        for ((record, name), target) in records.iter().zip(&names).zip(looks) {
+            // Which of several records is there, the order of the files has decided.
+            let is_merged = merged.is_some_and(|merged| merged.contains(target_db, name));
+            let expected = match &target {
+                Ok(found) if is_merged && !found.is_missing() => found.clone(),
+                _ => of_record(record),
+            };
+            check.judge_record(record.db, &record.key, expected, target);
         }
     }
     Progress::add(&check.ledger.progress.keys_verified, batch.len() as u64);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use keyhaul_client::{ClientError, ReplicaLink};
+use keyhaul_client::{ClientError, Mode, ReplicaLink};
 use keyhaul_rdb::Checksum;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -20,6 +20,7 @@ use crate::site::Site;
 use crate::source::doubles::{Doubles, Naming};
 use crate::source::feed::{Feed, FeedError};
 use crate::source::records::{RecordReader, RecordRules, RecordsError};
+use crate::source::rounds::{moved_between, topology_now};
 use crate::target::functions::FunctionCounts;
 
 /// Function libraries between an RDB and the target.
@@ -61,7 +62,7 @@ impl Job {
                     ledger.remark(format!("{path} is damaged {}", damage.text));
                 }
                 let reader = RecordReader::of_file(
-                    &file.path,
+                    file,
                     upto,
                     outlet.clone(),
                     rules.clone(),
@@ -69,6 +70,13 @@ impl Job {
                     functions.clone(),
                 );
                 match reader.run().await {
+                    Ok(()) if file.has_changed() => {
+                        let path = file.path.display();
+                        ledger.halt(format!(
+                            "{path} was written to while it was read: copy it elsewhere first and give the command again"
+                        ));
+                        return Err(GaveUp);
+                    }
                     Ok(()) => {}
                     Err(RecordsError::Stopped) => return Err(GaveUp),
                     Err(e) => {
@@ -95,7 +103,9 @@ impl Job {
         way: &Way,
         ledger: &Arc<Ledger>,
     ) -> Result<FunctionCounts, GaveUp> {
-        let rules = self.record_rules(&[], ledger).await?;
+        let mut rules = self.record_rules(&[], ledger).await?;
+        let collisions = Arc::new(self.noted_names());
+        rules.collisions = collisions.clone();
         let (functions, codes) = mpsc::channel(FUNCTIONS_AHEAD);
         let snapshot = Snapshot {
             site: site.clone(),
@@ -104,6 +114,11 @@ impl Job {
             ledger: ledger.clone(),
             functions,
             can_repeat: matches!(self.prepared.target, TargetEnd::Servers { .. }),
+        };
+        let retry_for = self.prepared.options.retry_for;
+        let before = match site.routing.mode() {
+            Mode::Cluster => Some(topology_now(site, retry_for, ledger).await?),
+            Mode::Standalone => None,
         };
         let mut tasks = JoinSet::new();
         for (node_id, _) in site.primaries() {
@@ -126,7 +141,41 @@ impl Job {
             read
         };
         let (read, functions) = tokio::join!(reading, self.take_functions(codes, way, ledger));
-        read.map(|()| functions)
+        read?;
+        if let Some(before) = before {
+            let after = topology_now(site, retry_for, ledger).await?;
+            let moved = moved_between(&before, &after).len();
+            if moved > 0 {
+                // A key may have left one node before its snapshot and come to another one after its.
+                ledger.halt(format!(
+                    "source: {moved} slots moved, or may have, while the snapshots were taken, and keys may be missing: give the command again when no slot moves, or use --method scan"
+                ));
+                return Err(GaveUp);
+            }
+        }
+        // Which keys they are is known only when all went by: too late to leave them out.
+        collisions.finish_noting().map_err(|reason| {
+            ledger.halt(format!("source: {reason}"));
+            GaveUp
+        })?;
+        Ok(functions)
+    }
+
+    /// Where names or dbs change: an index of the names that go by.
+    fn noted_names(&self) -> Doubles {
+        let options = &self.prepared.options;
+        match options.renames.is_empty() && options.db_map.iter().next().is_none() {
+            true => Doubles::default(),
+            false => Doubles::noting(self.naming()),
+        }
+    }
+
+    fn naming(&self) -> Naming {
+        let options = &self.prepared.options;
+        Naming {
+            db_map: options.db_map.clone(),
+            renames: options.renames.clone(),
+        }
     }
 
     async fn record_rules(
@@ -139,11 +188,7 @@ impl Job {
         let dbs: Vec<u32> = prepared.plan.dbs.iter().map(|db| db.source_db).collect();
         let mut collisions = Doubles::default();
         if prepare::collisions_are_possible(options, &dbs) && !files.is_empty() {
-            let naming = Naming {
-                db_map: options.db_map.clone(),
-                renames: options.renames.clone(),
-            };
-            let found = Doubles::find(files, naming, |record| {
+            let found = Doubles::find(files, self.naming(), |record| {
                 let chosen = prepared.chosen_dbs.as_ref();
                 chosen.is_none_or(|dbs| dbs.contains(&record.db))
                     && self.filter.takes_name(&record.key)

@@ -10,7 +10,7 @@ use crate::copy::Job;
 use crate::ledger::Ledger;
 use crate::options::OnConflict;
 use crate::patience::{GaveUp, Patience};
-use crate::prepare::TargetEnd;
+use crate::prepare::{SourceEnd, TargetEnd};
 use crate::route::{Lanes, Outlet, OutletOptions, Transform};
 use crate::target::file::{FileError, Finished, KeepWhich, RdbFile};
 use crate::target::file_lane::{self, SharedFile};
@@ -38,6 +38,7 @@ impl Job {
                 let rules = Arc::new(LaneRules {
                     target: site.clone(),
                     on_conflict: prepared.options.on_conflict,
+                    may_repeat: matches!(prepared.source, SourceEnd::Servers { .. }),
                     bulk_len_max: *bulk_len_max,
                     refusals: Default::default(),
                 });

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use keyhaul_rdb::{
@@ -25,6 +27,10 @@ pub struct CheckedFile {
     pub path: PathBuf,
     /// Magic and version; `None` only where nothing could be read.
     pub header: Option<Header>,
+    /// The file itself: it stays the one that was checked when another one gets its name.
+    pub(crate) opened: Option<Arc<File>>,
+    /// When it was written to last.
+    pub(crate) modified: Option<SystemTime>,
     /// Its length, bytes.
     pub bytes: u64,
     /// The version of the server that wrote it, as it says.
@@ -44,6 +50,15 @@ pub struct CheckedFile {
 }
 
 impl CheckedFile {
+    /// Whether somebody wrote to it since it was checked.
+    pub(crate) fn has_changed(&self) -> bool {
+        let now = self.opened.as_ref().map(|file| file.metadata());
+        let Some(Ok(now)) = now else {
+            return true;
+        };
+        (now.len(), now.modified().ok()) != (self.bytes, self.modified)
+    }
+
     fn count(&mut self, db: u32, form: Form) {
         *self.keys.entry(db).or_default() += 1;
         self.forms.entry(form.type_byte()).or_insert((form, 0)).1 += 1;
@@ -124,13 +139,16 @@ fn read_file(path: &Path, depth: Depth) -> Result<CheckedFile, String> {
             "{shown} is no ordinary file: copy it into one first"
         ));
     }
-    let mut file = File::open(path).map_err(refuse)?;
+    let file = Arc::new(File::open(path).map_err(refuse)?);
+    let facts = file.metadata().map_err(refuse)?;
     let mut check = FileCheck {
         decoder: Decoder::new(Checksum::Verify),
         depth,
         file: CheckedFile {
             path: path.to_owned(),
             bytes: facts.len(),
+            opened: Some(file.clone()),
+            modified: facts.modified().ok(),
             ..CheckedFile::default()
         },
         value: None,
@@ -138,7 +156,7 @@ fn read_file(path: &Path, depth: Depth) -> Result<CheckedFile, String> {
     };
     let mut portion = vec![0; PORTION_BYTES];
     loop {
-        let bytes = match file.read(&mut portion) {
+        let bytes = match (&*file).read(&mut portion) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
             Err(e) => return Err(refuse(e)),

@@ -187,8 +187,7 @@ async fn to_file(
         check_source(&mut source, &options, &dbs).await?;
     }
     let mem_limit = mem_guard(&mut source, &options, BULK_LEN_DEFAULT, &read_by).await?;
-    let version = reader::source_version(&source.plan);
-    let reader = reader::of_file(version, &options)?;
+    let reader = reader::of_file(&source.plan, &options)?;
     let target = new_file_side(&path, reader.rdb_version);
     let plan = plan(source.plan, target, dbs);
     let source = SourceEnd::Servers {
@@ -217,7 +216,7 @@ async fn between_files(
     let found = dbs::found_in_files(&files, &options);
     let dbs = dbs::as_they_are(found, &mut options);
     let side = files_side(&paths, &files);
-    let reader = reader::of_file(reader::source_version(&side), &options)?;
+    let reader = reader::of_file(&side, &options)?;
     let target = new_file_side(&path, reader.rdb_version);
     let plan = plan(side, target, dbs);
     let source = SourceEnd::Files(files);

@@ -26,7 +26,8 @@ pub(super) async fn of_server(
 }
 
 /// What a file of the version that was asked for, or of the source's own, may hold.
-pub(super) fn of_file(source_version: u16, options: &CopyOptions) -> Result<Reader, PlanError> {
+pub(super) fn of_file(source: &SidePlan, options: &CopyOptions) -> Result<Reader, PlanError> {
+    let versions = source_versions(source);
     let known = |version: u16| {
         let mut versions = WRITABLE_VERSIONS.into_iter().rev();
         versions.find(|known| *known <= version)
@@ -41,12 +42,14 @@ pub(super) fn of_file(source_version: u16, options: &CopyOptions) -> Result<Read
                 "--rdb-version {version} cannot be written: choose one of {versions}"
             )));
         }
-        None => known(source_version).unwrap_or(VERSION_UNKNOWN),
+        None => known(source_version(source)).unwrap_or(VERSION_UNKNOWN),
     };
-    // A server does not start with a value whose module it lacks. One like the source has its modules;
-    // of another nothing is known but that Redis 8 has vector sets built in.
+    // A server does not start with a value whose module it lacks. One like all sources has their
+    // modules; of another nothing is known but that Redis 8 has vector sets built in.
+    let is_like =
+        |version| !versions.is_empty() && versions.iter().all(|source| *source == version);
     let modules = match rdb_version {
-        version if version == source_version => Modules::Any,
+        version if is_like(version) => Modules::Any,
         12 => Modules::VectorSets,
         _ => Modules::None,
     };
@@ -71,9 +74,14 @@ fn server_version(facts: &ServerFacts) -> Option<u16> {
     Some(rdb_version(is_valkey, version.major, version.minor))
 }
 
-/// The RDB version of what the source gives.
+/// The RDB version of what the source gives; of several the highest.
 pub(super) fn source_version(side: &SidePlan) -> u16 {
-    let versions: Vec<u16> = match &side.kind {
+    let versions = source_versions(side).into_iter();
+    versions.max().unwrap_or(VERSION_UNKNOWN)
+}
+
+fn source_versions(side: &SidePlan) -> Vec<u16> {
+    match &side.kind {
         SideKind::Files(files) => files
             .iter()
             .filter_map(|file| file.header.map(|header| header.version))
@@ -83,8 +91,7 @@ pub(super) fn source_version(side: &SidePlan) -> u16 {
             .iter()
             .filter_map(|node| server_version(&node.facts))
             .collect(),
-    };
-    versions.into_iter().max().unwrap_or(VERSION_UNKNOWN)
+    }
 }
 
 /// Which modules' values the target may be sent. Redis before 6.2 exits over one that it lacks.

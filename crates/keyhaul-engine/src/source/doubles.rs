@@ -16,10 +16,18 @@ use crate::transform::{DbMap, PrefixRename, renamed};
 
 /// Names on the target that more than one record has.
 #[derive(Debug, Default)]
-pub(crate) struct Doubles(Option<Found>);
+pub(crate) enum Doubles {
+    /// None can be.
+    #[default]
+    Impossible,
+    /// They are known before the records are read.
+    Known(Found),
+    /// Of a snapshot, that is read once: they are known afterwards.
+    Noting(Naming, Mutex<std::io::Result<NameIndex>>),
+}
 
 #[derive(Debug)]
-struct Found {
+pub(crate) struct Found {
     shared: SharedNames,
     naming: Naming,
     /// By name on the target: the record that has it.
@@ -51,15 +59,9 @@ impl Doubles {
         naming: Naming,
         is_wanted: impl Fn(&Record) -> bool,
     ) -> Result<Self, String> {
-        let no_room = |e: std::io::Error| {
-            format!(
-                "cannot note the names of keys in {}: {e}",
-                std::env::temp_dir().display()
-            )
-        };
         let mut index = NameIndex::new(std::env::temp_dir());
         for file in files {
-            let mut feed = Feed::file(&file.path);
+            let mut feed = Feed::file(file);
             let mut decoder = Decoder::new(Checksum::Trust);
             loop {
                 match decoder.next_event() {
@@ -83,18 +85,54 @@ impl Doubles {
             }
         }
         let shared = index.finish().map_err(no_room)?;
-        Ok(Self(Some(Found {
+        Ok(Self::Known(Found {
             shared,
             naming,
             owners: Mutex::default(),
-        })))
+        }))
+    }
+
+    /// Takes note of the names of all records that are asked for.
+    pub(crate) fn noting(naming: Naming) -> Self {
+        let index = NameIndex::new(std::env::temp_dir());
+        Self::Noting(naming, Mutex::new(Ok(index)))
+    }
+
+    /// The end of all records whose names were noted.
+    ///
+    /// # Errors
+    /// The reason, readable: some keys became one, or that is not known.
+    pub(crate) fn finish_noting(&self) -> Result<(), String> {
+        let Self::Noting(_, index) = self else {
+            return Ok(());
+        };
+        let mut index = index.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = std::mem::replace(&mut *index, Err(std::io::Error::other("it is in use")));
+        let shared = index.and_then(NameIndex::finish).map_err(no_room)?;
+        match shared.count() {
+            0 => Ok(()),
+            count => Err(format!(
+                "other names or dbs make one key of several for {count} names, and a snapshot cannot say which: --method scan leaves them out and lists them"
+            )),
+        }
     }
 
     /// Whether another record has this one's name on the target already. The first one asked for
     /// keeps it.
     pub(crate) fn contains(&self, db: u32, key: &[u8]) -> bool {
-        let Some(found) = &self.0 else {
-            return false;
+        let found = match self {
+            Self::Impossible => return false,
+            Self::Known(found) => found,
+            Self::Noting(naming, index) => {
+                let target = naming.target(db, &Bytes::copy_from_slice(key));
+                let mut index = index.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Ok(names) = &mut *index
+                    && let Err(e) = names.note((target.0, &target.1), (db, key))
+                {
+                    *index = Err(e);
+                }
+                return false;
+            }
         };
         let key = &Bytes::copy_from_slice(key);
         let target = found.naming.target(db, key);
@@ -105,4 +143,11 @@ impl Doubles {
         let owner = owners.entry(target).or_insert_with(|| (db, key.clone()));
         (owner.0, &owner.1) != (db, key)
     }
+}
+
+fn no_room(error: std::io::Error) -> String {
+    format!(
+        "cannot note the names of keys in {}: {error}",
+        std::env::temp_dir().display()
+    )
 }

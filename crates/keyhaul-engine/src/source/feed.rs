@@ -1,12 +1,15 @@
 //! Where the bytes of an RDB come from: a file, or a server that takes us for a replica.
 
 use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use keyhaul_client::{ClientError, ReplicaLink};
 use tokio::sync::mpsc;
+
+use crate::plan::CheckedFile;
 
 /// Bytes that are read from a file at a time.
 const PORTION_BYTES: usize = 512 * 1024;
@@ -37,12 +40,13 @@ pub(crate) enum FeedError {
 }
 
 impl Feed {
-    /// Reads a file from its start.
-    pub(crate) fn file(path: &Path) -> Self {
+    /// Reads a file that was checked from its start, and not what may have got its name since.
+    pub(crate) fn file(file: &CheckedFile) -> Self {
         let (sender, portions) = mpsc::channel(PORTIONS_AHEAD);
-        let path = path.to_owned();
-        let opened = path.clone();
-        tokio::task::spawn_blocking(move || read_file(&opened, &sender));
+        let path = file.path.clone();
+        if let Some(file) = file.opened.clone() {
+            tokio::task::spawn_blocking(move || read_file(&file, &sender));
+        }
         Self::File { path, portions }
     }
 
@@ -63,16 +67,14 @@ impl Feed {
 }
 
 /// Ends when the file does or nobody listens.
-fn read_file(path: &Path, sender: &mpsc::Sender<std::io::Result<Bytes>>) {
-    let mut file = match File::open(path) {
-        Ok(file) => file,
-        Err(e) => return drop(sender.blocking_send(Err(e))),
-    };
+fn read_file(file: &Arc<File>, sender: &mpsc::Sender<std::io::Result<Bytes>>) {
+    let mut at = 0;
     loop {
         let mut portion = BytesMut::zeroed(PORTION_BYTES);
-        let read = match file.read(&mut portion) {
+        let read = match file.read_at(&mut portion, at) {
             Ok(0) => return,
             Ok(bytes) => {
+                at += bytes as u64;
                 portion.truncate(bytes);
                 Ok(portion.freeze())
             }

@@ -1,7 +1,6 @@
 //! Reads the records of an RDB, from a file or from a replication link, and hands them on as entries.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,6 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::entry::Usage;
 use crate::ledger::Ledger;
+use crate::plan::CheckedFile;
 use crate::progress::Progress;
 use crate::route::Outlet;
 use crate::source::feed::{Feed, FeedError};
@@ -63,7 +63,7 @@ pub(crate) struct RecordReader {
     ledger: Arc<Ledger>,
     functions: mpsc::Sender<Bytes>,
     /// The file that is read, to come back to a large value.
-    path: Option<PathBuf>,
+    file: Option<Arc<File>>,
     /// Of a damaged file: what lies from here on is not read.
     upto: Option<u64>,
     version: u16,
@@ -76,16 +76,16 @@ pub(crate) struct RecordReader {
 impl RecordReader {
     /// A file that was checked before; records from `upto` on are not read.
     pub(crate) fn of_file(
-        path: &Path,
+        file: &CheckedFile,
         upto: Option<u64>,
         outlet: Outlet,
         rules: RecordRules,
         ledger: Arc<Ledger>,
         functions: mpsc::Sender<Bytes>,
     ) -> Self {
-        let feed = Feed::file(path);
+        let feed = Feed::file(file);
         let mut reader = Self::new(feed, Checksum::Trust, outlet, rules, ledger, functions);
-        reader.path = Some(path.to_owned());
+        reader.file = file.opened.clone();
         reader.upto = upto;
         reader
     }
@@ -107,7 +107,7 @@ impl RecordReader {
             rules,
             ledger,
             functions,
-            path: None,
+            file: None,
             upto: None,
             now_ms: now_ms(),
             gather: Gather::default(),
@@ -291,7 +291,7 @@ impl RecordReader {
         begin: u64,
         first: RawValue,
     ) -> Result<(), RecordsError> {
-        let mut spool = self.path.is_none().then(Spool::new);
+        let mut spool = self.file.is_none().then(Spool::new);
         let mut next = first;
         loop {
             let (part, is_last) = match next {
@@ -318,15 +318,16 @@ impl RecordReader {
         }
         // What comes before it in its lane is in its lane before it.
         self.flush().await;
-        let stored = match (spool, &self.path) {
+        let stored = match (spool, &self.file) {
             (Some(spool), _) => spool.finish().await,
-            (None, Some(path)) => File::open(path)
+            (None, Some(file)) => file
+                .try_clone()
                 .map(|file| Stored {
                     file,
                     offset: begin,
                     bytes,
                 })
-                .map_err(|e| format!("{} cannot be opened again: {e}", path.display())),
+                .map_err(|e| format!("the file cannot be read again: {e}")),
             (None, None) => return Ok(()),
         };
         let key = StoredKey {

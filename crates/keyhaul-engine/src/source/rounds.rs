@@ -153,24 +153,39 @@ impl Pass {
     }
 
     async fn topology(&self) -> Result<Arc<Topology>, GaveUp> {
-        let mut patience = Patience::new(self.retry_for);
-        loop {
-            match self.site.routing.refresh_now().await {
-                Ok(topology) if topology.uncovered().is_empty() => return Ok(topology),
-                // Half a cluster is waited for like a server that is away.
-                Ok(topology) => {
-                    let slot = topology.uncovered().iter().next();
-                    let Some(slot) = slot else {
-                        return Ok(topology);
-                    };
-                    let error = ClientError::UncoveredSlot { slot };
-                    self.site
-                        .recover(&error, &mut patience, &self.ledger)
-                        .await?;
-                }
-                Err(e) => self.site.recover(&e, &mut patience, &self.ledger).await?,
+        topology_now(&self.site, self.retry_for, &self.ledger).await
+    }
+}
+
+/// The topology as it is now; half a cluster is waited for like a server that is away.
+///
+/// # Errors
+/// [`GaveUp`] when the job was halted or is to stop.
+pub(crate) async fn topology_now(
+    site: &Site,
+    retry_for: Duration,
+    ledger: &Ledger,
+) -> Result<Arc<Topology>, GaveUp> {
+    let mut patience = Patience::new(retry_for);
+    loop {
+        match site.routing.refresh_now().await {
+            Ok(topology) => {
+                let Some(slot) = topology.uncovered().iter().next() else {
+                    return Ok(topology);
+                };
+                let error = ClientError::UncoveredSlot { slot };
+                site.recover(&error, &mut patience, ledger).await?;
             }
+            Err(e) => site.recover(&e, &mut patience, ledger).await?,
         }
+    }
+}
+
+/// The slots of which keys may be missing when all nodes were read side by side between two looks.
+pub(crate) fn moved_between(before: &Topology, after: &Topology) -> SlotSet {
+    match before.mode {
+        Mode::Standalone => SlotSet::empty(),
+        Mode::Cluster => moved_slots(before, after, Order::SideBySide, &[]),
     }
 }
 

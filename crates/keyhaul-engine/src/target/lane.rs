@@ -40,6 +40,8 @@ const WRITTEN_MAX: usize = 500_000;
 pub(crate) struct LaneRules {
     pub target: Arc<Site>,
     pub on_conflict: OnConflict,
+    /// Whether the source may tell a key twice: SCAN may, a record that comes again is of another file.
+    pub may_repeat: bool,
     /// Longest payload that the target takes, bytes.
     pub bulk_len_max: u64,
     pub refusals: Refusals,
@@ -112,6 +114,13 @@ impl Lane {
 
     async fn take(&mut self, batch: Batch) {
         let charge = batch._charge.map(Arc::new);
+        let is_plain = |entry: &Entry| {
+            matches!(entry.payload, Payload::Whole(_)) && self.objection(entry).is_none()
+        };
+        if !self.ledger.has_halted() && batch.entries.iter().all(is_plain) {
+            // Mostly so; the entries stay where they lie.
+            return self.write(batch.entries, charge).await;
+        }
         let mut whole = Vec::with_capacity(batch.entries.len());
         for entry in batch.entries {
             if self.ledger.has_halted() {
@@ -338,7 +347,7 @@ impl Lane {
 
     /// Notes that a key is there by our doing: SCAN may return it once more.
     pub(super) fn remember(&mut self, entry: &Entry) {
-        if self.rules.on_conflict != OnConflict::Fail {
+        if self.rules.on_conflict != OnConflict::Fail || !self.rules.may_repeat {
             return;
         }
         if self.written.len() >= WRITTEN_MAX {

@@ -25,7 +25,10 @@ impl Refusals {
 
     /// Remembers an answer that concerns the kind and not the one key.
     pub(crate) fn learn(&self, payload: &[u8], answer: &ServerError) {
-        let is_of_kind = answer.mentions("payload version") || answer.mentions("bad data format");
+        // Of other types a bad format says that this one value is damaged.
+        const MODULE: u8 = 7;
+        let is_of_kind = answer.mentions("payload version")
+            || (answer.mentions("bad data format") && payload.first() == Some(&MODULE));
         if let (true, Some(kind)) = (is_of_kind, payload_kind(payload)) {
             let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
             known.insert(

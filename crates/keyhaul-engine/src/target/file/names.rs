@@ -60,6 +60,11 @@ pub(crate) struct SharedNames {
 }
 
 impl SharedNames {
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.shared.len()
+    }
+
     /// Whether this name is one of them.
     pub(crate) fn contains(&self, db: u32, name: &[u8]) -> bool {
         !self.shared.is_empty() && self.shared.contains(&self.finder.digest_of(db, name))
