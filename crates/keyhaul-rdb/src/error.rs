@@ -18,7 +18,7 @@ pub enum Flaw {
     #[error("it ends in the middle")]
     Truncated,
     /// There is more where nothing should be.
-    #[error("there are bytes behind its end")]
+    #[error("there are bytes behind its end, as in an AOF that begins with an RDB")]
     Trailing,
     /// A file that does not begin like an RDB.
     #[error("it does not begin like an RDB file (REDIS or VALKEY and a version)")]

@@ -156,7 +156,11 @@ fn files(paths: Vec<PathBuf>, typed: &SideTyped<'_>) -> Result<Resolved, UsageEr
 /// The path of `file:PATH`, `file://PATH`, or of a path that ends in `.rdb`.
 fn file_path(text: &str) -> Option<PathBuf> {
     if let Some(path) = text.strip_prefix("file:") {
-        return Some(path.strip_prefix("//").unwrap_or(path).into());
+        let local = path
+            .strip_prefix("//localhost")
+            .filter(|path| path.starts_with('/'));
+        let path = local.or(path.strip_prefix("//")).unwrap_or(path);
+        return Some(path.into());
     }
     let is_path = !text.contains("://") && text.ends_with(".rdb");
     is_path.then(|| text.into())
@@ -262,6 +266,7 @@ mod tests {
         for (text, expected) in [
             ("file:a.rdb", "file:a.rdb"),
             ("file:///tmp/x", "file:/tmp/x"),
+            ("file://localhost/tmp/x", "file:/tmp/x"),
             ("dir/a.rdb", "file:dir/a.rdb"),
             ("file:a,file:b,c.rdb", "file:a,b,c.rdb"),
             ("a.rdb,b.rdb", "file:a.rdb,b.rdb"),

@@ -73,7 +73,12 @@ impl Summary<'_> {
                 out,
                 "\nto go on, give the same command again: it starts over, and"
             )?;
-            writeln!(out, "{}", fate_of_what_is_there(on_conflict))?;
+            let is_file = ends.target.starts_with("file:");
+            let fate = match is_file {
+                true => "no file was written; one that was there is as it was",
+                false => fate_of_what_is_there(on_conflict),
+            };
+            writeln!(out, "{fate}")?;
         }
         Ok(())
     }

@@ -196,7 +196,11 @@ impl Job {
         Receipt {
             outcome,
             keys_found: now.keys_found,
-            keys_copied: copied.file.map_or(now.keys_copied, |file| file.records),
+            keys_copied: match (&self.prepared.target, copied.file) {
+                (TargetEnd::Servers { .. }, _) => now.keys_copied,
+                // A file is there as a whole or not at all.
+                (TargetEnd::File(_), file) => file.map_or(0, |file| file.records),
+            },
             keys_skipped: now.keys_skipped,
             keys_gone: now.keys_gone,
             bytes_copied: now.bytes_copied,

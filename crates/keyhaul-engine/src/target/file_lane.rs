@@ -32,8 +32,7 @@ fn write(file: &mut RdbFile, mut entry: Entry, ledger: &Ledger) -> Result<(), Fi
     let nothing = Payload::Whole(bytes::Bytes::new());
     let payload = std::mem::replace(&mut entry.payload, nothing);
     if ledger.has_halted() {
-        let reason = "the run stopped before it was written".to_owned();
-        ledger.not_moved(entry.source_db, entry.source_key(), reason);
+        // There will be no file, and that says it of all keys.
         if let Payload::Parts(parts) = payload {
             // Its reader may be gone.
             let _ = parts.verdict.send(Verdict::Settled);
