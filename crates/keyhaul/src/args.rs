@@ -22,6 +22,8 @@ Examples:
   keyhaul replicate --dry-run old:6379 new:6379
   keyhaul replicate --key-pattern 'user:*' --key-type hash,zset old:6379 new:6379
   keyhaul replicate --db 0,3 --db-map 3:0 --rename-prefix app:=shop:app: old:6379 new:6379
+  keyhaul replicate dump.rdb new:6379
+  keyhaul replicate old:6379 file:backup.rdb
   keyhaul replicate --report report.json rediss://old:6380 redis-sentinel://s1,s2/main
   KEYHAUL_SOURCE_PASS=... keyhaul replicate --source-user mover old:6379 unix:///run/new.sock
 
@@ -45,9 +47,10 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Copy the keys of one deployment to another, and verify them
     ///
-    /// Probes both ends, shows the plan, copies key by key with DUMP and RESTORE, and compares both
-    /// ends. The source is only read. Each key goes over as it was at one moment during the run,
-    /// with its expiry exact to the millisecond.
+    /// Either end may be an RDB file. Probes both ends, shows the plan, copies key by key, converts
+    /// values to what the target reads, and compares both ends. The source is only read.
+    /// Each key goes over as it was at one moment during the run, with its expiry exact to the
+    /// millisecond.
     #[command(after_help = EXAMPLES.to_owned() + &Exit::table())]
     Replicate(Box<ReplicateArgs>),
 

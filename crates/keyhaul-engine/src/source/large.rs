@@ -6,7 +6,7 @@
 
 use bytes::{Bytes, BytesMut};
 use keyhaul_client::{ClientError, ReadConnection};
-use keyhaul_rdb::{Crc64, FOOTER_BYTES, Form, Refusal, Route};
+use keyhaul_rdb::{Crc64, FOOTER_BYTES, Form, Refusal, Route, is_valkey_version};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::entry::{Entry, Part, Parts, Payload, Usage, Verdict};
@@ -122,7 +122,7 @@ pub(crate) async fn pass_through(
         return reencode(connection, outlet, &large, (form, version), first).await;
     }
     let restamps = conversion.reader.route(form, version) != Route::Pass;
-    let mut footer = Footer::new(conversion.reader.rdb_version, restamps);
+    let mut footer = Footer::new(conversion.reader.rdb_version, version, restamps);
     let entry = |payload| {
         outlet.entry(
             large.db,
@@ -164,7 +164,7 @@ async fn reencode(
     first: Bytes,
 ) -> Result<Verdict, ClientError> {
     let mut spool = Spool::new();
-    let mut footer = Footer::new(version, true);
+    let mut footer = Footer::new(version, version, true);
     let mut next = Some(first.slice(1..));
     footer.crc.update(first.get(..1).unwrap_or_default());
     footer.original.update(first.get(..1).unwrap_or_default());
@@ -205,16 +205,19 @@ struct Footer {
     original: Crc64,
     held: BytesMut,
     version: u16,
+    /// Of what comes in, as it was taken for.
+    assumed: u16,
     replaces: bool,
 }
 
 impl Footer {
-    fn new(version: u16, replaces: bool) -> Self {
+    fn new(version: u16, assumed: u16, replaces: bool) -> Self {
         Self {
             crc: Crc64::default(),
             original: Crc64::default(),
             held: BytesMut::new(),
             version,
+            assumed,
             replaces,
         }
     }
@@ -244,12 +247,17 @@ impl Footer {
         out
     }
 
-    /// The new footer; `None`: the payload did not have the checksum that it should have.
+    /// The new footer; `None`: the payload did not have the checksum that it should have, or is of the
+    /// other family than its source was taken for, which gives its type another meaning.
     fn finish(&mut self) -> Option<Bytes> {
         if !self.replaces {
             return Some(Bytes::new());
         }
         let (version, checksum) = self.held.split_first_chunk::<2>()?;
+        let came = u16::from_le_bytes(*version);
+        if is_valkey_version(came) != is_valkey_version(self.assumed) {
+            return None;
+        }
         self.original.update(version);
         let expected = u64::from_le_bytes(*checksum.first_chunk()?);
         if expected != 0 && expected != self.original.value() {
@@ -283,7 +291,7 @@ mod tests {
         let checksum = keyhaul_rdb::crc64(&original[..5]).to_le_bytes();
         original[5..].copy_from_slice(&checksum);
         for n in 1..original.len() {
-            let mut footer = Footer::new(9, true);
+            let mut footer = Footer::new(9, 10, true);
             let mut out = Vec::new();
             for part in original.chunks(n) {
                 for part in footer.push(Bytes::copy_from_slice(part)) {
@@ -293,8 +301,11 @@ mod tests {
             out.extend_from_slice(&footer.finish().expect("sound"));
             assert_eq!(out, whole, "parts of {n} bytes");
         }
+        let mut footer = Footer::new(9, 80, true);
+        footer.push(Bytes::from(original.clone()));
+        assert_eq!(footer.finish(), None, "of the other family");
         original[1] ^= 1;
-        let mut footer = Footer::new(9, true);
+        let mut footer = Footer::new(9, 10, true);
         footer.push(Bytes::from(original));
         assert_eq!(footer.finish(), None);
     }

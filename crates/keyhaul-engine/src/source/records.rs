@@ -209,6 +209,9 @@ impl RecordReader {
 
     /// Appends the next portion.
     async fn more(&mut self) -> Result<(), RecordsError> {
+        if self.ledger.stop.is_cancelled() {
+            return Err(RecordsError::Stopped);
+        }
         match self.feed.next().await? {
             Some(portion) => {
                 Progress::add(&self.ledger.progress.bytes_read, portion.len() as u64);
