@@ -99,6 +99,8 @@ pub struct ServerFacts {
     pub keyspace: Option<Vec<(u32, u64)>>,
     /// Longest argument that the server takes, bytes.
     pub bulk_len_max: Option<u64>,
+    /// Longest command that the server takes, bytes.
+    pub query_buffer_max: Option<u64>,
     /// Number of dbs.
     pub db_count: Option<u32>,
     /// The server's clock minus ours, ms; exact to half of `round_trip_ms`.
@@ -127,6 +129,9 @@ impl ServerFacts {
         match allow_refusal(connection.config("proto-max-bulk-len").await)? {
             Ok(value) => facts.bulk_len_max = value.and_then(|v| v.parse().ok()),
             Err(e) => facts.lacks("CONFIG", &e, "the server's default limits are assumed"),
+        }
+        if let Ok(value) = allow_refusal(connection.config("client-query-buffer-limit").await)? {
+            facts.query_buffer_max = value.and_then(|v| v.parse().ok());
         }
         if let Ok(value) = allow_refusal(connection.config("databases").await)? {
             facts.db_count = value.and_then(|v| v.parse().ok());

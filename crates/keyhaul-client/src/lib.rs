@@ -16,14 +16,17 @@ mod sentinel;
 mod slot;
 mod topology;
 
+mod element_reads;
 mod facts;
 mod key_reads;
 mod reads;
 mod replica;
 mod target;
+mod value_kind;
 
 pub use connection::{Connection, WHOLE_BULK_MAX};
 pub use connector::{CONNECT_DEADLINE, Connector, Greeting};
+pub use element_reads::{KeyExpiry, Page, StreamInfo};
 pub use endpoint::{
     Address, DEFAULT_PORT, DEFAULT_SENTINEL_PORT, Endpoint, EndpointError, Seeds, TlsOptions,
 };
@@ -40,6 +43,7 @@ pub use secret::Secret;
 pub use slot::{SLOT_COUNT, Slot, SlotSet};
 pub use target::TargetConnection;
 pub use topology::{Mode, Node, OpenSlot, Topology};
+pub use value_kind::ValueKind;
 
 /// An error and its causes on one line, each said once.
 pub fn chain(error: &dyn std::error::Error) -> String {

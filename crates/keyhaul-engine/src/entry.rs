@@ -4,6 +4,8 @@ use bytes::Bytes;
 use keyhaul_rdb::Form;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
+use crate::source::track::Ticket;
+
 /// One key, read and named for the target.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -78,11 +80,20 @@ pub(crate) enum Verdict {
     Again,
 }
 
-/// Entries for one lane, and the memory they are charged for.
+/// Entries for one lane.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub entries: Vec<Entry>,
+    pub held: Held,
+}
+
+/// What entries hold until the last of them is settled.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// The memory they are charged for.
     pub _charge: Option<OwnedSemaphorePermit>,
+    /// The page of the scan that they are of.
+    pub _ticket: Option<Ticket>,
 }
 
 impl Entry {

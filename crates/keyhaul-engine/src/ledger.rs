@@ -2,10 +2,11 @@
 //! first reason to stop.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::checkpoint::Checkpoint;
 use crate::progress::Progress;
 use crate::stats::NotMovedList;
 
@@ -19,9 +20,12 @@ pub(crate) struct Ledger {
     pub progress: Arc<Progress>,
     /// Keys that were not moved.
     pub not_moved: NotMovedList,
+    /// Where the list is kept for a later run too.
+    pub checkpoint: OnceLock<Arc<Checkpoint>>,
     /// Cancelled by the user, or by [`Ledger::halt`].
     pub stop: CancellationToken,
     has_halted: AtomicBool,
+    leaves_keys: AtomicBool,
     halted: Mutex<Option<String>>,
     remarks: Mutex<Vec<String>>,
 }
@@ -32,8 +36,10 @@ impl Ledger {
         Self {
             progress,
             not_moved: NotMovedList::default(),
+            checkpoint: OnceLock::new(),
             stop,
             has_halted: AtomicBool::new(false),
+            leaves_keys: AtomicBool::new(false),
             halted,
             remarks,
         }
@@ -48,6 +54,17 @@ impl Ledger {
         }
         self.has_halted.store(true, Ordering::Release);
         self.stop.cancel();
+    }
+
+    /// Notes that keys were found and will not be settled by this run: how far it came proves nothing from
+    /// here on.
+    pub(crate) fn leave_keys(&self) {
+        self.leaves_keys.store(true, Ordering::Release);
+    }
+
+    /// Whether keys were found that this run does not settle.
+    pub(crate) fn leaves_keys(&self) -> bool {
+        self.leaves_keys.load(Ordering::Acquire) || self.has_halted()
     }
 
     /// Whether the job was ended by itself.
@@ -65,6 +82,12 @@ impl Ledger {
 
     /// Lists a key as not moved.
     pub(crate) fn not_moved(&self, db: u32, key: &[u8], reason: String) {
+        if self.stop.is_cancelled() {
+            // A later run looks at it again.
+            self.leave_keys();
+        } else if let Some(checkpoint) = self.checkpoint.get() {
+            checkpoint.not_moved(db, key, &reason);
+        }
         if self.not_moved.add(db, key, reason) {
             Progress::add(&self.progress.keys_not_moved, 1);
         }

@@ -14,6 +14,8 @@ pub mod receipt;
 pub mod stats;
 pub mod transform;
 
+mod bigkey;
+mod checkpoint;
 mod compare;
 mod conversion;
 mod entry;
@@ -25,4 +27,4 @@ mod source;
 mod target;
 mod throttle;
 
-pub use copy::Job;
+pub use copy::{BigKeyListing, BigKeyWay, Job};

@@ -1,7 +1,9 @@
 //! What a copy job is asked to do: resolved and validated, without a trace of how it was typed.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
 use keyhaul_rdb::KeyType;
 pub use keyhaul_rdb::WRITABLE_VERSIONS;
 
@@ -15,6 +17,12 @@ pub const MEMORY_BYTES_MIN: u64 = 4 * 1024 * 1024;
 pub const SCAN_COUNT: u32 = 1000;
 /// Default of [`CopyOptions::retry_for`].
 pub const RETRY_FOR: Duration = Duration::from_secs(120);
+/// Default of [`CopyOptions::chunk_threshold`], bytes.
+pub const CHUNK_THRESHOLD: u64 = 64 * 1024 * 1024;
+/// Default of [`CopyOptions::chunk_elements`].
+pub const CHUNK_ELEMENTS: u32 = 10_000;
+/// Most elements of [`CopyOptions::chunk_elements`]: a server stands still while it takes a chunk.
+pub const CHUNK_ELEMENTS_MAX: u32 = 1_000_000;
 /// Most connections per node on either side.
 pub const THREADS_MAX: u32 = 64;
 
@@ -59,9 +67,23 @@ pub struct AcceptedLosses {
     pub field_ttl: bool,
 }
 
+/// Which keys a job is about, beside its filters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// All of them.
+    #[default]
+    Every,
+    /// Those whose MEMORY USAGE is above it, bytes.
+    Above(u64),
+    /// These, whatever their size; in each of the dbs.
+    Named(Vec<Bytes>),
+}
+
 /// A copy job.
 #[derive(Debug, Clone)]
 pub struct CopyOptions {
+    /// Which keys.
+    pub scope: Scope,
     /// Only keys that match; a key may match any one of them. Empty: every key.
     pub key_patterns: Vec<Glob>,
     /// Not these keys.
@@ -76,6 +98,10 @@ pub struct CopyOptions {
     pub renames: Vec<PrefixRename>,
     /// Keys whose MEMORY USAGE is above it are left out and listed, bytes.
     pub mem_limit: Option<u64>,
+    /// Keys whose MEMORY USAGE is above it go over in chunks, bytes, 1...
+    pub chunk_threshold: u64,
+    /// Elements in a chunk at most, 1...
+    pub chunk_elements: u32,
     /// Keys that the target already holds.
     pub on_conflict: OnConflict,
     /// Keys a SCAN step looks at, 1..
@@ -102,6 +128,12 @@ pub struct CopyOptions {
     pub functions: bool,
     /// How long a server may be unreachable, loading, full or without quorum before the job stops.
     pub retry_for: Duration,
+    /// Where checkpoints lie; `None`: none is kept, and a job that stops begins anew.
+    pub state_dir: Option<PathBuf>,
+    /// A checkpoint that cannot be kept is a reason not to begin.
+    pub needs_state_dir: bool,
+    /// The checkpoint of an earlier run is forgotten.
+    pub restart: bool,
 }
 
 impl Default for CopyOptions {
@@ -113,7 +145,10 @@ impl Default for CopyOptions {
             dbs: None,
             db_map: DbMap::default(),
             renames: Vec::new(),
+            scope: Scope::default(),
             mem_limit: None,
+            chunk_threshold: CHUNK_THRESHOLD,
+            chunk_elements: CHUNK_ELEMENTS,
             on_conflict: OnConflict::default(),
             scan_count: SCAN_COUNT,
             read_threads: 1,
@@ -127,6 +162,9 @@ impl Default for CopyOptions {
             verify: Verify::default(),
             functions: true,
             retry_for: RETRY_FOR,
+            state_dir: None,
+            needs_state_dir: false,
+            restart: false,
         }
     }
 }

@@ -1,7 +1,9 @@
 //! How far a job is: counters that the engine fills and anybody may look at.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::stats::key_text;
 
 /// What a job is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,6 +32,8 @@ pub struct Progress {
     pub keys_found: AtomicU64,
     /// Keys whose reply from the target was read and good.
     pub keys_copied: AtomicU64,
+    /// Of those, keys that went over in chunks.
+    pub keys_chunked: AtomicU64,
     /// Keys left as they were on the target (`--on-conflict skip`).
     pub keys_skipped: AtomicU64,
     /// Keys that vanished or expired before they could be read.
@@ -48,6 +52,56 @@ pub struct Progress {
     pub retries: AtomicU64,
     shards: Mutex<Vec<ShardProgress>>,
     waiting: Mutex<Option<String>>,
+    big_keys: Mutex<Vec<Arc<BigKeyProgress>>>,
+}
+
+/// A big key on its way, in chunks.
+#[derive(Debug, Default)]
+pub struct BigKeyProgress {
+    /// The db of the source.
+    pub db: u32,
+    /// The name as text, see [`key_text`].
+    pub key: String,
+    /// Type, and elements that there are (bytes of a string); filled in when they are known.
+    described: OnceLock<(&'static str, u64)>,
+    elements: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl BigKeyProgress {
+    /// Its type; empty while it is not known.
+    pub fn key_type(&self) -> &'static str {
+        self.described.get().map_or("", |(key_type, _)| key_type)
+    }
+
+    /// Elements that the source said it has; 0: not known.
+    pub fn elements_expected(&self) -> u64 {
+        self.described.get().map_or(0, |(_, elements)| *elements)
+    }
+
+    /// Elements that the target acknowledged.
+    pub fn elements(&self) -> u64 {
+        self.elements.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of them.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn describe(&self, key_type: &'static str, elements: u64) {
+        // A later try may find another number; the first is good enough for a look.
+        let _ = self.described.set((key_type, elements));
+    }
+
+    pub(crate) fn set(&self, elements: u64, bytes: u64) {
+        self.elements.store(elements, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn passed(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
 }
 
 /// One source primary.
@@ -74,6 +128,8 @@ pub struct Snapshot {
     pub keys_found: u64,
     #[allow(missing_docs, reason = "named and documented in Progress")]
     pub keys_copied: u64,
+    #[allow(missing_docs, reason = "named and documented in Progress")]
+    pub keys_chunked: u64,
     #[allow(missing_docs, reason = "named and documented in Progress")]
     pub keys_skipped: u64,
     #[allow(missing_docs, reason = "named and documented in Progress")]
@@ -105,6 +161,7 @@ impl Progress {
             keys_expected: get(&self.keys_expected),
             keys_found: get(&self.keys_found),
             keys_copied: get(&self.keys_copied),
+            keys_chunked: get(&self.keys_chunked),
             keys_skipped: get(&self.keys_skipped),
             keys_gone: get(&self.keys_gone),
             keys_not_moved: get(&self.keys_not_moved),
@@ -148,6 +205,28 @@ impl Progress {
     /// Says why nothing moves; `None`: it moves again.
     pub(crate) fn wait_for(&self, reason: Option<String>) {
         *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+    }
+
+    /// The big keys that are on their way.
+    pub fn big_keys(&self) -> Vec<Arc<BigKeyProgress>> {
+        let keys = self.big_keys.lock();
+        keys.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn begin_big_key(&self, db: u32, key: &[u8]) -> Arc<BigKeyProgress> {
+        let begun = Arc::new(BigKeyProgress {
+            db,
+            key: key_text(key),
+            ..BigKeyProgress::default()
+        });
+        let mut keys = self.big_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.push(begun.clone());
+        begun
+    }
+
+    pub(crate) fn end_big_key(&self, ended: &Arc<BigKeyProgress>) {
+        let mut keys = self.big_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.retain(|key| !Arc::ptr_eq(key, ended));
     }
 
     /// Updates one shard's line.

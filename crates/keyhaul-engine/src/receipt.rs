@@ -1,5 +1,6 @@
 //! What a finished (or stopped) job has to show for itself.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::stats::NotMoved;
@@ -55,6 +56,8 @@ pub struct Receipt {
     pub keys_found: u64,
     /// Keys that the target acknowledged.
     pub keys_copied: u64,
+    /// Of those, keys that went over in chunks.
+    pub keys_chunked: u64,
     /// Keys left as they were on the target.
     pub keys_skipped: u64,
     /// Keys that vanished or expired on the source during the run.
@@ -75,6 +78,8 @@ pub struct Receipt {
     pub verify: Option<VerifyCounts>,
     /// Keys that were not moved, with db, name and reason; may be long.
     pub not_moved: NotMoved,
+    /// Where a job that stopped saved how far it came; `None`: the same command starts over.
+    pub saved: Option<PathBuf>,
     /// Things worth a line: a node that was rescanned, a degraded right.
     pub remarks: Vec<String>,
 }

@@ -12,8 +12,9 @@ use keyhaul_rdb::KeyType;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::conversion::Conversion;
-use crate::entry::{Batch, Entry, Payload, Usage};
+use crate::entry::{Batch, Entry, Held, Payload, Usage};
 use crate::ledger::Ledger;
+use crate::source::track::Ticket;
 use crate::throttle::Throttle;
 use crate::transform::{DbMap, KeyFilter, PrefixRename, renamed};
 
@@ -36,6 +37,7 @@ pub(crate) struct Outlet {
     pub(crate) conversion: Arc<Conversion>,
     /// The RDB version that the source writes, where its payloads do not tell in time.
     source_version: u16,
+    payload_max: u64,
     ledger: Arc<Ledger>,
     transform: Arc<Transform>,
     lanes: Arc<Lanes>,
@@ -60,6 +62,8 @@ pub(crate) struct OutletOptions {
     pub rate_limit: Option<u64>,
     /// The RDB version that the source writes.
     pub source_version: u16,
+    /// Longest payload that the target takes, bytes.
+    pub payload_max: u64,
 }
 
 impl Lanes {
@@ -111,6 +115,7 @@ impl Outlet {
         Self {
             conversion: Arc::new(conversion),
             source_version: options.source_version,
+            payload_max: options.payload_max,
             ledger,
             transform: Arc::new(transform),
             lanes: Arc::new(lanes),
@@ -152,6 +157,23 @@ impl Outlet {
         }
     }
 
+    /// Db and name on the target of a key of the source.
+    pub(crate) fn target_name(&self, source_db: u32, source_key: &Bytes) -> (u32, Bytes) {
+        let name = renamed(&self.transform.renames, source_key);
+        let target_db = self.transform.db_map.target_db(source_db);
+        (target_db, name.unwrap_or_else(|| source_key.clone()))
+    }
+
+    /// Longest payload that the target takes, bytes.
+    pub(crate) fn payload_max(&self) -> u64 {
+        self.payload_max
+    }
+
+    /// What holds transfers back to the rate that was asked for.
+    pub(crate) fn throttle(&self) -> &Arc<Throttle> {
+        &self.throttle
+    }
+
     /// The RDB version that the source writes.
     pub(crate) fn source_version(&self) -> u16 {
         self.source_version
@@ -175,6 +197,11 @@ impl Outlet {
     /// Makes entries fit for the target and hands them to their lanes; waits while the budget is used
     /// up.
     pub(crate) async fn send(&self, entries: Vec<Entry>) {
+        self.send_with(entries, None).await;
+    }
+
+    /// The same; the ticket is held until all of them are settled.
+    pub(crate) async fn send_with(&self, entries: Vec<Entry>, ticket: Option<&Ticket>) {
         let entries = self.conversion.fit(entries);
         if entries.is_empty() {
             return;
@@ -183,7 +210,7 @@ impl Outlet {
             .pass(entries.iter().map(Entry::payload_bytes).sum())
             .await;
         if let [inlet] = self.lanes.inlets.as_slice() {
-            return self.put(inlet, entries).await;
+            return self.put(inlet, entries, ticket).await;
         }
         let mut by_lane: Vec<Vec<Entry>> = Vec::new();
         by_lane.resize_with(self.lanes.inlets.len(), Vec::new);
@@ -193,12 +220,12 @@ impl Outlet {
         }
         for (inlet, entries) in self.lanes.inlets.iter().zip(by_lane) {
             if !entries.is_empty() {
-                self.put(inlet, entries).await;
+                self.put(inlet, entries, ticket).await;
             }
         }
     }
 
-    async fn put(&self, inlet: &mpsc::Sender<Batch>, entries: Vec<Entry>) {
+    async fn put(&self, inlet: &mpsc::Sender<Batch>, entries: Vec<Entry>, ticket: Option<&Ticket>) {
         let held = |entry: &Entry| match &entry.payload {
             Payload::Whole(bytes) | Payload::Value { value: bytes, .. } => {
                 bytes.len() as u64 + ENTRY_BYTES
@@ -211,11 +238,10 @@ impl Outlet {
             .min(self.budget_units);
         let charge = self.budget.clone().acquire_many_owned(units).await.ok();
         // A lane ends only after all outlets are dropped.
-        let _ = inlet
-            .send(Batch {
-                entries,
-                _charge: charge,
-            })
-            .await;
+        let held = Held {
+            _charge: charge,
+            _ticket: ticket.cloned(),
+        };
+        let _ = inlet.send(Batch { entries, held }).await;
     }
 }

@@ -154,7 +154,7 @@ fn files(paths: Vec<PathBuf>, typed: &SideTyped<'_>) -> Result<Resolved, UsageEr
 }
 
 /// The path of `file:PATH`, `file://PATH`, or of a path that ends in `.rdb`.
-fn file_path(text: &str) -> Option<PathBuf> {
+pub(crate) fn file_path(text: &str) -> Option<PathBuf> {
     if let Some(path) = text.strip_prefix("file:") {
         let local = path
             .strip_prefix("//localhost")

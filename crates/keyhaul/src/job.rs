@@ -1,19 +1,23 @@
 //! From what was typed to what the engine needs. Everything that is wrong is said here, in one line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use keyhaul_engine::options::{
-    AcceptedLosses, CopyOptions, MEMORY_BYTES_MIN, Method, OnConflict, THREADS_MAX, Verify,
-    WRITABLE_VERSIONS,
+    AcceptedLosses, CHUNK_ELEMENTS_MAX, CHUNK_THRESHOLD, CopyOptions, MEMORY_BYTES_MIN, Method,
+    OnConflict, Scope, THREADS_MAX, Verify, WRITABLE_VERSIONS,
 };
 use keyhaul_engine::place::Place;
 use keyhaul_engine::transform::{DbMap, Glob, PrefixRename};
 
-use crate::args::{
-    LossArg, MethodArg, ModeArg, OnConflictArg, ProgressArg, ReplicateArgs, VerifyArg,
-};
+use crate::args::{BigKeysArgs, ReplicateArgs, SharedArgs};
+use crate::args::{LossArg, MethodArg, ModeArg, OnConflictArg, ProgressArg, VerifyArg};
 use crate::usage::UsageError;
 use crate::{duration, endpoint_args, size};
+
+/// The size from which `big-keys` takes keys that are not named, bytes: what a server takes by default as one
+/// argument.
+const BIG_KEYS_LIMIT: u64 = 512 * 1024 * 1024;
 
 /// A copy as it will be made.
 #[derive(Debug)]
@@ -35,26 +39,142 @@ pub(crate) struct Environment {
     pub(crate) source_password: Option<String>,
     pub(crate) target_password: Option<String>,
     pub(crate) any_password: Option<String>,
+    /// `XDG_STATE_HOME`, and `HOME`.
+    pub(crate) state_home: Option<PathBuf>,
+    pub(crate) home: Option<PathBuf>,
 }
 
 impl Environment {
     /// Those of this process.
     pub(crate) fn of_process() -> Self {
         let variable = |name| std::env::var(name).ok();
+        // A relative path is not valid there, by the XDG specification.
+        let folder = |name| {
+            let path = std::env::var_os(name).map(PathBuf::from);
+            path.filter(|path| path.is_absolute())
+        };
         Self {
             source_password: variable("KEYHAUL_SOURCE_PASS"),
             target_password: variable("KEYHAUL_TARGET_PASS"),
             any_password: variable("REDISCLI_AUTH"),
+            state_home: folder("XDG_STATE_HOME"),
+            home: folder("HOME"),
         }
+    }
+
+    /// Where checkpoints lie unless another folder is named; `None`: there is no home.
+    fn state_dir(&self) -> Option<PathBuf> {
+        let home = || Some(self.home.as_ref()?.join(".local/state"));
+        Some(self.state_home.clone().or_else(home)?.join("keyhaul"))
     }
 }
 
-/// Understands the command line.
-pub(crate) fn resolve(
+/// Understands `keyhaul replicate`.
+pub(crate) fn replicate(
     args: &ReplicateArgs,
     environment: &Environment,
 ) -> Result<Request, UsageError> {
-    refuse_what_is_to_come(args)?;
+    refuse_what_is_to_come(args.mode, &args.shared)?;
+    let options = CopyOptions {
+        key_excludes: globs(&args.key_exclude),
+        key_types: each("--key-type", &args.key_type, |text| text.trim().parse())?,
+        mem_limit: optional_size("--mem-limit", args.mem_limit.as_deref())?,
+        on_conflict: match args.on_conflict {
+            OnConflictArg::Replace => OnConflict::Replace,
+            OnConflictArg::Skip => OnConflict::Skip,
+            OnConflictArg::Fail => OnConflict::Fail,
+        },
+        scan_count: number("--scan-count", &args.scan_count, u32::MAX)?,
+        read_threads: number("--read-threads", &args.read_threads, THREADS_MAX)?,
+        threads: number("--threads", &args.threads, THREADS_MAX)?,
+        method: match args.method {
+            MethodArg::Auto => Method::Auto,
+            MethodArg::Scan => Method::Scan,
+            MethodArg::Psync => Method::Psync,
+        },
+        allow_partial: args.allow_partial,
+        rdb_version: rdb_version(args.rdb_version.as_deref())?,
+        functions: !args.no_functions,
+        ..shared(&args.shared, environment)?
+    };
+    request(&args.shared, environment, options)
+}
+
+/// Understands `keyhaul big-keys`.
+pub(crate) fn big_keys(
+    args: &BigKeysArgs,
+    environment: &Environment,
+) -> Result<Request, UsageError> {
+    refuse_what_is_to_come(ModeArg::Scan, &args.shared)?;
+    let is_file = |text: &str| endpoint_args::file_path(text).is_some();
+    if is_file(&args.shared.source) || is_file(&args.shared.target) {
+        return Err(UsageError::new(
+            "big-keys goes from server to server; replicate reads and writes RDB files",
+        ));
+    }
+    let mut keys: Vec<Bytes> = args.key.iter().map(|key| key.clone().into()).collect();
+    if let Some(path) = &args.key_file {
+        keys.extend(key_file(path)?);
+    }
+    let limit = optional_size("--mem-limit", args.mem_limit.as_deref())?;
+    let scope = match (keys.is_empty(), limit) {
+        (true, limit) => Scope::Above(limit.unwrap_or(BIG_KEYS_LIMIT)),
+        (false, None) => Scope::Named(keys),
+        (false, Some(_)) => {
+            return Err(UsageError::new(
+                "--mem-limit searches for keys, --key and --key-file name them: give one or the other",
+            ));
+        }
+    };
+    let options = CopyOptions {
+        scope,
+        on_conflict: match args.replace {
+            true => OnConflict::Replace,
+            false => OnConflict::Fail,
+        },
+        scan_count: number("--scan-count", &args.scan_count, u32::MAX)?,
+        method: Method::Scan,
+        functions: false,
+        ..shared(&args.shared, environment)?
+    };
+    request(&args.shared, environment, options)
+}
+
+/// What both commands have in common.
+fn shared(args: &SharedArgs, environment: &Environment) -> Result<CopyOptions, UsageError> {
+    let dbs = dbs(&args.db)?;
+    let db_map = db_map(&args.db_map, dbs.as_deref())?;
+    Ok(CopyOptions {
+        key_patterns: globs(&args.key_pattern),
+        dbs,
+        db_map,
+        renames: each("--rename-prefix", &args.rename_prefix, PrefixRename::parse)?,
+        chunk_threshold: optional_size("--chunk-threshold", Some(&args.chunk_threshold))?
+            .unwrap_or(CHUNK_THRESHOLD),
+        chunk_elements: number("--chunk-size", &args.chunk_size, CHUNK_ELEMENTS_MAX)?,
+        memory_bytes: memory(&args.memory)?,
+        rate_limit: rate_limit(args.rate_limit.as_deref())?,
+        accepted_losses: AcceptedLosses {
+            field_ttl: args.accept_loss.contains(&LossArg::FieldTtl),
+        },
+        verify: match args.verify {
+            VerifyArg::None => Verify::None,
+            VerifyArg::Quick | VerifyArg::Full => Verify::Quick,
+        },
+        retry_for: duration::parse(&args.retry_for)
+            .ok_or_else(|| UsageError::new("--retry-for needs a duration like 30s, 2m or 1h"))?,
+        state_dir: args.state_dir.clone().or_else(|| environment.state_dir()),
+        needs_state_dir: args.state_dir.is_some(),
+        restart: args.restart,
+        ..CopyOptions::default()
+    })
+}
+
+fn request(
+    args: &SharedArgs,
+    environment: &Environment,
+    options: CopyOptions,
+) -> Result<Request, UsageError> {
     let any_password = environment.any_password.as_deref();
     let source = endpoint_args::resolve_source(
         &args.source,
@@ -66,44 +186,6 @@ pub(crate) fn resolve(
         &args.target_side.typed(),
         &[environment.target_password.as_deref(), any_password],
     )?;
-    let dbs = dbs(&args.db)?;
-    let db_map = db_map(&args.db_map, dbs.as_deref())?;
-    let options = CopyOptions {
-        key_patterns: globs(&args.key_pattern),
-        key_excludes: globs(&args.key_exclude),
-        key_types: each("--key-type", &args.key_type, |text| text.trim().parse())?,
-        dbs,
-        db_map,
-        renames: each("--rename-prefix", &args.rename_prefix, PrefixRename::parse)?,
-        mem_limit: optional_size("--mem-limit", args.mem_limit.as_deref())?,
-        on_conflict: match args.on_conflict {
-            OnConflictArg::Replace => OnConflict::Replace,
-            OnConflictArg::Skip => OnConflict::Skip,
-            OnConflictArg::Fail => OnConflict::Fail,
-        },
-        scan_count: number("--scan-count", &args.scan_count, u32::MAX)?,
-        read_threads: number("--read-threads", &args.read_threads, THREADS_MAX)?,
-        threads: number("--threads", &args.threads, THREADS_MAX)?,
-        memory_bytes: memory(&args.memory)?,
-        rate_limit: rate_limit(args.rate_limit.as_deref())?,
-        method: match args.method {
-            MethodArg::Auto => Method::Auto,
-            MethodArg::Scan => Method::Scan,
-            MethodArg::Psync => Method::Psync,
-        },
-        accepted_losses: AcceptedLosses {
-            field_ttl: args.accept_loss.contains(&LossArg::FieldTtl),
-        },
-        allow_partial: args.allow_partial,
-        rdb_version: rdb_version(args.rdb_version.as_deref())?,
-        verify: match args.verify {
-            VerifyArg::None => Verify::None,
-            VerifyArg::Quick | VerifyArg::Full => Verify::Quick,
-        },
-        functions: !args.no_functions,
-        retry_for: duration::parse(&args.retry_for)
-            .ok_or_else(|| UsageError::new("--retry-for needs a duration like 30s, 2m or 1h"))?,
-    };
     Ok(Request {
         source: source.place,
         target: target.place,
@@ -116,8 +198,29 @@ pub(crate) fn resolve(
     })
 }
 
-fn refuse_what_is_to_come(args: &ReplicateArgs) -> Result<(), UsageError> {
-    let option = match (args.mode, args.verify) {
+/// The keys that a file names: one in a line, as they are; empty lines are passed over.
+fn key_file(path: &Path) -> Result<Vec<Bytes>, UsageError> {
+    let wrong = |reason: String| {
+        UsageError::new(format!(
+            "--key-file: cannot read {}: {reason}",
+            path.display()
+        ))
+    };
+    let text = std::fs::read(path).map_err(|e| wrong(e.to_string()))?;
+    let lines = text.split(|byte| *byte == b'\n');
+    let names = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let names: Vec<Bytes> = names
+        .filter(|name| !name.is_empty())
+        .map(Bytes::copy_from_slice)
+        .collect();
+    match names.is_empty() {
+        true => Err(wrong("it names no key".into())),
+        false => Ok(names),
+    }
+}
+
+fn refuse_what_is_to_come(mode: ModeArg, args: &SharedArgs) -> Result<(), UsageError> {
+    let option = match (mode, args.verify) {
         (ModeArg::Live, _) => "--mode live",
         (ModeArg::Liveonly, _) => "--mode liveonly",
         (_, VerifyArg::Full) => "--verify full",
@@ -255,7 +358,7 @@ mod tests {
         let Command::Replicate(args) = args.command else {
             panic!("{line}")
         };
-        resolve(&args, &Environment::default())
+        replicate(&args, &Environment::default())
     }
 
     #[test]
@@ -275,7 +378,8 @@ mod tests {
              --on-conflict FAIL --scan-count 10 --read-threads 2 --threads 3 --memory 8mb \
              --rate-limit 20mb/s --verify none --no-functions --retry-for 1h --dry-run -v \
              --report r.json --progress plain --mode scan --method PSYNC --accept-loss field-ttl \
-             --allow-partial --rdb-version 11",
+             --allow-partial --rdb-version 11 --chunk-threshold 1kb --chunk-size 7 \
+             --state-dir s --restart",
         )
         .unwrap();
         let options = request.options;
@@ -305,6 +409,9 @@ mod tests {
             (Method::Psync, Some(11))
         );
         assert!(options.accepted_losses.field_ttl && options.allow_partial);
+        assert_eq!((options.chunk_threshold, options.chunk_elements), (1024, 7));
+        assert_eq!(options.state_dir, Some("s".into()));
+        assert!(options.needs_state_dir && options.restart);
         assert!(request.is_dry_run && request.is_verbose);
         assert_eq!(request.report, Some("r.json".into()));
         assert_eq!(request.progress, ProgressArg::Plain);

@@ -7,7 +7,8 @@ mod job;
 mod duration;
 mod size;
 
-mod replicate;
+mod big_keys;
+mod copy;
 mod show_plan;
 
 mod progress;
@@ -67,15 +68,19 @@ fn run(screen: &Screen) -> anyhow::Result<Exit> {
     };
     match args.command {
         Command::Replicate(args) => {
-            let request = job::resolve(&args, &job::Environment::of_process())?;
-            run_replicate(request, screen)
+            let request = job::replicate(&args, &job::Environment::of_process())?;
+            run_copy(request, screen)
+        }
+        Command::BigKeys(args) => {
+            let request = job::big_keys(&args, &job::Environment::of_process())?;
+            run_copy(request, screen)
         }
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { folder } => generate::man(folder.as_deref()),
     }
 }
 
-fn run_replicate(request: job::Request, screen: &Screen) -> anyhow::Result<Exit> {
+fn run_copy(request: job::Request, screen: &Screen) -> anyhow::Result<Exit> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.min(WORKER_THREADS_MAX))
@@ -85,7 +90,7 @@ fn run_replicate(request: job::Request, screen: &Screen) -> anyhow::Result<Exit>
         let mut signals = signals::Signals::install()?;
         let stop = CancellationToken::new();
         tokio::select! {
-            exit = replicate::replicate(request, screen, stop.clone()) => exit,
+            exit = copy::copy(request, screen, stop.clone()) => exit,
             () = signals.twice(&stop, screen) => Ok(Exit::Stopped),
         }
     });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use keyhaul_engine::progress::{Phase, Progress, ShardProgress, Snapshot};
+use keyhaul_engine::progress::{BigKeyProgress, Phase, Progress, ShardProgress, Snapshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::ProgressArg;
@@ -75,7 +75,9 @@ pub(crate) async fn show(
         if snapshot.phase != phase {
             (phase, rates) = (snapshot.phase, Rates::default());
         }
-        let view = View::new(&snapshot, &mut rates, now, options);
+        let big_keys = progress.big_keys();
+        let mut view = View::new(&snapshot, &mut rates, now, options);
+        view.big_keys = &big_keys;
         match &mut bars {
             Some(bars) if is_last => bars.clear(),
             Some(bars) => bars.draw(&view),
@@ -96,6 +98,8 @@ struct View<'a> {
     per_second: Option<(f64, f64)>,
     time_left: Option<Duration>,
     shards: &'a [ShardProgress],
+    /// Those on their way in chunks.
+    big_keys: &'a [Arc<BigKeyProgress>],
 }
 
 impl<'a> View<'a> {
@@ -122,6 +126,7 @@ impl<'a> View<'a> {
             time_left: keys_left
                 .filter(|_| is_moving)
                 .and_then(|left| rates.time_left(left)),
+            big_keys: &[],
             shards: if options.with_shards {
                 &snapshot.shards
             } else {
@@ -222,6 +227,18 @@ impl PlainLines {
         }
         self.last = Some((phase, now));
         screen.line(&view.plain());
+        for key in view.big_keys {
+            screen.line(&format!(
+                "state={} db={} big_key={} type={} elements={} elements_expected={} bytes={}",
+                name(phase),
+                key.db,
+                key.key.replace(' ', "\\x20"),
+                key.key_type(),
+                key.elements(),
+                key.elements_expected(),
+                key.bytes()
+            ));
+        }
         for shard in view.shards {
             screen.line(&format!(
                 "state={} node={} db={} keys_found={} done={}",
@@ -239,6 +256,7 @@ impl PlainLines {
 struct Bars {
     main: ProgressBar,
     waiting: ProgressBar,
+    big_keys: Vec<ProgressBar>,
     shards: Vec<ProgressBar>,
     screen: Screen,
     has_end: Option<bool>,
@@ -251,6 +269,7 @@ impl Bars {
         Self {
             main,
             waiting: ProgressBar::hidden(),
+            big_keys: Vec::new(),
             shards: Vec::new(),
             screen: screen.clone(),
             has_end: None,
@@ -272,6 +291,7 @@ impl Bars {
         self.main.set_position(view.keys_done);
         self.main.set_message(view.readable());
         self.draw_waiting(view.snapshot.waiting.as_deref());
+        self.draw_big_keys(view.big_keys);
         self.draw_shards(view.shards);
     }
 
@@ -287,6 +307,26 @@ impl Bars {
                 self.waiting.finish_and_clear();
                 self.waiting = ProgressBar::hidden();
             }
+        }
+    }
+
+    fn draw_big_keys(&mut self, keys: &[Arc<BigKeyProgress>]) {
+        for (index, key) in keys.iter().enumerate() {
+            if index == self.big_keys.len() {
+                self.big_keys.push(self.text_line());
+            }
+            let (elements, expected) = (key.elements(), key.elements_expected());
+            self.big_keys[index].set_message(format!(
+                "  {}  {}: {} of {} elements, {}",
+                key.key_type(),
+                key.key,
+                size::show_count(elements),
+                size::show_count(expected),
+                size::show(key.bytes())
+            ));
+        }
+        for line in self.big_keys.drain(keys.len()..) {
+            line.finish_and_clear();
         }
     }
 
@@ -309,7 +349,7 @@ impl Bars {
     }
 
     fn clear(&mut self) {
-        for line in self.shards.drain(..) {
+        for line in self.shards.drain(..).chain(self.big_keys.drain(..)) {
             line.finish_and_clear();
         }
         self.waiting.finish_and_clear();

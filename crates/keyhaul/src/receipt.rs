@@ -48,6 +48,10 @@ impl Summary<'_> {
                 format!("{}, synced and in its place", size::show(bytes)),
             )?;
         }
+        if receipt.keys_chunked > 0 {
+            let keys = count(receipt.keys_chunked, "key");
+            row("in chunks", format!("{keys} of them, element by element"))?;
+        }
         if receipt.keys_skipped > 0 {
             let keys = count(receipt.keys_skipped, "key");
             row("skipped", format!("{keys} that the target held already"))?;
@@ -69,10 +73,14 @@ impl Summary<'_> {
         }
         write_lists(out, receipt)?;
         if matches!(receipt.outcome, Outcome::Stopped(_)) {
-            writeln!(
-                out,
-                "\nto go on, give the same command again: it starts over, and"
-            )?;
+            let way = match &receipt.saved {
+                Some(_) => "it goes on where it stopped (--restart begins anew), and",
+                None => "it starts over, and",
+            };
+            writeln!(out, "\nto go on, give the same command again: {way}")?;
+            if let Some(path) = &receipt.saved {
+                writeln!(out, "how far it came is saved in {}", path.display())?;
+            }
             let is_file = ends.target.starts_with("file:");
             let fate = match is_file {
                 true => "no file was written; one that was there is as it was",
@@ -248,6 +256,7 @@ mod tests {
             outcome,
             keys_found: 1003,
             keys_copied: 1000,
+            keys_chunked: 0,
             keys_skipped: 0,
             keys_gone: 1,
             bytes_copied: 4 << 20,
@@ -262,6 +271,7 @@ mod tests {
                 ..VerifyCounts::default()
             }),
             not_moved: not_moved.finish(),
+            saved: None,
             remarks: vec!["a:1 was scanned again".into()],
         }
     }

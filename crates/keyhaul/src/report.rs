@@ -123,6 +123,7 @@ pub(crate) struct Report<'a> {
 struct Counts {
     found: u64,
     copied: u64,
+    chunked: u64,
     skipped: u64,
     gone: u64,
     not_moved: u64,
@@ -175,6 +176,7 @@ impl<'a> Report<'a> {
             counts: Counts {
                 found: receipt.keys_found,
                 copied: receipt.keys_copied,
+                chunked: receipt.keys_chunked,
                 skipped: receipt.keys_skipped,
                 gone: receipt.keys_gone,
                 not_moved: receipt.not_moved.count,
@@ -301,6 +303,7 @@ mod tests {
             outcome: Outcome::NotAllMoved,
             keys_found: 10,
             keys_copied: 7,
+            keys_chunked: 0,
             keys_skipped: 0,
             keys_gone: 1,
             bytes_copied: 99,
@@ -311,6 +314,7 @@ mod tests {
             verify_time: Duration::from_millis(500),
             verify: Some(VerifyCounts::default()),
             not_moved: list.finish(),
+            saved: None,
             remarks: vec!["r".into()],
         }
     }

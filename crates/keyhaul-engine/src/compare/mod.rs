@@ -6,4 +6,4 @@ mod quick;
 
 pub(crate) use against_file::{read_back, verify_files};
 pub(crate) use lookup::Lookup;
-pub(crate) use quick::{QuickCheck, verify};
+pub(crate) use quick::{QuickCheck, verify, verify_keys};

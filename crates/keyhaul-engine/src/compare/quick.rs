@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use keyhaul_client::{KeyLook, ServerError};
 use keyhaul_rdb::KeyType;
+use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
 use crate::compare::Lookup;
 use crate::ledger::Ledger;
@@ -18,6 +19,7 @@ use crate::patience::GaveUp;
 use crate::progress::Progress;
 use crate::receipt::VerifyCounts;
 use crate::site::Site;
+use crate::source::KeyBatch;
 use crate::source::reader::KeyQueue;
 use crate::source::records::now_ms;
 use crate::source::rounds::Pass;
@@ -81,6 +83,32 @@ pub(crate) async fn verify(check: Arc<QuickCheck>, pass: Pass) -> Result<VerifyC
         }
     })
     .await?;
+    check.recheck().await?;
+    Ok(check.take_counts())
+}
+
+/// Compares these keys.
+///
+/// # Errors
+/// As [`verify`].
+pub(crate) async fn verify_keys(
+    check: Arc<QuickCheck>,
+    keys: Vec<(u32, Bytes)>,
+) -> Result<VerifyCounts, GaveUp> {
+    let (sender, queue) = mpsc::channel(1);
+    let working = tokio::spawn(work(check.clone(), Arc::new(AsyncMutex::new(queue))));
+    for (db, key) in keys {
+        let batch = KeyBatch {
+            db,
+            keys: vec![key],
+            ..KeyBatch::default()
+        };
+        if sender.send(batch).await.is_err() {
+            break;
+        }
+    }
+    drop(sender);
+    working.await.map_err(|_| GaveUp)??;
     check.recheck().await?;
     Ok(check.take_counts())
 }

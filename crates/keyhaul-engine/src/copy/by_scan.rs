@@ -1,23 +1,30 @@
-//! Keys of servers by SCAN and DUMP.
+//! Keys of servers by SCAN and DUMP; big ones beside them, by element.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
+use bytes::Bytes;
 use keyhaul_client::ScanOptions;
 use keyhaul_rdb::KeyType;
 use tokio::sync::Mutex;
 
+use crate::bigkey::job::{self, Rules};
+use crate::bigkey::queue::{BigQueue, BigWorkers};
+use crate::bigkey::{CHUNK_BYTES, ChunkLimits};
+use crate::checkpoint::BigKey;
 use crate::compare::Lookup;
 use crate::copy::Job;
+use crate::copy::resume::Earlier;
 use crate::ledger::Ledger;
+use crate::options::Scope;
 use crate::patience::GaveUp;
 use crate::plan::NodePlan;
-use crate::prepare::{self, SourceEnd};
+use crate::prepare::{self, SourceEnd, TargetEnd};
 use crate::route::Outlet;
 use crate::site::{Site, SourceLink};
 use crate::source::reader::Reader;
-use crate::source::rounds::Pass;
+use crate::source::rounds::{Pass, Resume};
 use crate::source::scan::ScanJob;
-use crate::source::sieve::{Collisions, Sieve};
+use crate::source::sieve::{Collisions, Sieve, SizeSieve};
 use crate::source::stray::StrayReader;
 
 impl Job {
@@ -26,20 +33,118 @@ impl Job {
         &self,
         site: &Arc<Site>,
         outlet: Outlet,
+        earlier: Earlier,
+        ledger: &Arc<Ledger>,
+    ) -> Result<(), GaveUp> {
+        let (rules, workers, queue) = match &self.prepared.target {
+            TargetEnd::Servers { .. } => {
+                let rules = Arc::new(self.big_rules(site, outlet.clone(), ledger));
+                job::remove_all(&rules, earlier.set_aside).await?;
+                let nodes = site.primaries().len();
+                let memory = self.prepared.options.memory_bytes;
+                let (workers, queue) = BigWorkers::start(&rules, nodes, memory, earlier.big_keys);
+                (Some(rules), Some(workers), Some(queue))
+            }
+            TargetEnd::File(_) => (None, None, None),
+        };
+        let copied = match (&self.prepared.options.scope, &queue) {
+            (Scope::Named(keys), Some(queue)) => self.push_named(keys, queue, ledger).await,
+            _ => {
+                let sieve = self.copy_sieve(site, queue.clone(), ledger);
+                let mut pass = self.pass(site, ledger, sieve);
+                pass.resume = self.checkpoint.clone().map(|checkpoint| Resume {
+                    checkpoint,
+                    positions: earlier.positions,
+                });
+                self.run_pass(pass, site, outlet, queue.as_ref(), ledger)
+                    .await
+            }
+        };
+        if let Some(queue) = queue.filter(|_| self.prepared.options.scope != Scope::Every) {
+            // The verification is about these alone.
+            let mut worked_on = self
+                .worked_on
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            *worked_on = queue.seen();
+        }
+        // The workers end, as there is no way in any more.
+        if let (Some(workers), Some(rules)) = (workers, rules) {
+            workers.join(&rules).await;
+        }
+        copied
+    }
+
+    async fn run_pass(
+        &self,
+        pass: Pass,
+        site: &Arc<Site>,
+        outlet: Outlet,
+        queue: Option<&Arc<BigQueue>>,
         ledger: &Arc<Ledger>,
     ) -> Result<(), GaveUp> {
         let options = &self.prepared.options;
-        let pass = self.pass(site, ledger, self.copy_sieve(site, ledger));
-        pass.run(|node_id, queue, tasks| {
+        pass.run(|node_id, keys, tasks| {
             for _ in 0..options.read_threads {
                 let link = SourceLink::new(site.clone(), node_id.to_owned(), options.retry_for);
                 let stray = StrayReader::new(site.clone(), options.retry_for, ledger.clone());
-                let reader =
-                    Reader::new(link, stray, queue.clone(), outlet.clone(), ledger.clone());
+                let mut reader =
+                    Reader::new(link, stray, keys.clone(), outlet.clone(), ledger.clone());
+                reader.big = queue.cloned();
                 tasks.spawn(reader.run());
             }
         })
         .await
+    }
+
+    /// The keys that were asked for by name.
+    pub(super) async fn push_named(
+        &self,
+        keys: &[Bytes],
+        queue: &Arc<BigQueue>,
+        ledger: &Arc<Ledger>,
+    ) -> Result<(), GaveUp> {
+        for db in self.prepared.plan.dbs.iter().map(|db| db.source_db) {
+            for key in keys.iter().filter(|key| self.filter.takes_name(key)) {
+                if ledger.stop.is_cancelled() {
+                    return Err(GaveUp);
+                }
+                crate::progress::Progress::add(&ledger.progress.keys_found, 1);
+                let key = BigKey {
+                    db,
+                    key: key.clone(),
+                    memory_bytes: 0,
+                };
+                queue.push(key).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn big_rules(&self, site: &Arc<Site>, outlet: Outlet, ledger: &Arc<Ledger>) -> Rules {
+        let (prepared, options) = (&self.prepared, &self.prepared.options);
+        let (target, bulk_len_max) = match &prepared.target {
+            TargetEnd::Servers { site, bulk_len_max } => (site.clone(), *bulk_len_max),
+            TargetEnd::File(_) => (site.clone(), 0),
+        };
+        Rules {
+            source: site.clone(),
+            target,
+            outlet,
+            ledger: ledger.clone(),
+            checkpoint: self.checkpoint.clone(),
+            on_conflict: options.on_conflict,
+            retry_for: options.retry_for,
+            abilities: prepared.abilities,
+            limits: ChunkLimits {
+                bytes: CHUNK_BYTES,
+                elements: u64::from(options.chunk_elements),
+            },
+            chunk_threshold: options.chunk_threshold.min(bulk_len_max),
+            lists_missing: matches!(options.scope, Scope::Named(_)),
+            job_id: self.identity().id(),
+            bulk_len_max,
+        }
     }
 
     /// A pass over all keys that the filters take.
@@ -49,10 +154,7 @@ impl Job {
             |node: &NodePlan| node.facts.version.is_some_and(|version| version.major >= 6);
         let key_type = self.filter.server_type().map(KeyType::name);
         let key_type = key_type.filter(|_| plan.source.primaries.iter().all(knows_type));
-        let pattern = self
-            .filter
-            .server_pattern()
-            .map(bytes::Bytes::copy_from_slice);
+        let pattern = self.filter.server_pattern().map(Bytes::copy_from_slice);
         let scan = ScanOptions {
             pattern,
             key_type,
@@ -67,15 +169,21 @@ impl Job {
                 slots: None,
             },
             sieve,
+            resume: None,
             retry_for: options.retry_for,
             ledger: ledger.clone(),
         }
     }
 
-    fn copy_sieve(&self, site: &Arc<Site>, ledger: &Arc<Ledger>) -> Sieve {
+    pub(super) fn copy_sieve(
+        &self,
+        site: &Arc<Site>,
+        queue: Option<Arc<BigQueue>>,
+        ledger: &Arc<Ledger>,
+    ) -> Sieve {
         let options = &self.prepared.options;
-        let mem_limit = match &self.prepared.source {
-            SourceEnd::Servers { mem_limit, .. } => *mem_limit,
+        let sizes = match &self.prepared.source {
+            SourceEnd::Servers { sizes, .. } => *sizes,
             SourceEnd::Files(_) => None,
         };
         let dbs = self.prepared.plan.dbs.iter();
@@ -91,7 +199,7 @@ impl Job {
         let (filter, ledger) = (self.filter.clone(), ledger.clone());
         Sieve {
             filter,
-            mem_limit,
+            sizes: sizes.map(|rules| SizeSieve { rules, queue }),
             collisions,
             ledger,
         }

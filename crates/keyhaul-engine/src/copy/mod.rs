@@ -4,19 +4,24 @@
 //! - [`by_scan`] finds and reads the keys of servers one by one, [`by_rdb`] takes them from files or from
 //!   the snapshots of a replication link.
 //! - [`functions`] takes the libraries along, [`proof`] looks at what became of it all.
+//! - [`resume`] takes over what an earlier run did.
 
 mod by_rdb;
 mod by_scan;
 mod functions;
+mod listing;
 mod proof;
+mod resume;
 mod target;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use keyhaul_client::Seeds;
 use tokio_util::sync::CancellationToken;
 
+use crate::checkpoint::{Checkpoint, Earlier};
 use crate::ledger::Ledger;
 use crate::options::{CopyOptions, OnConflict, Verify};
 use crate::patience::GaveUp;
@@ -35,7 +40,14 @@ use crate::transform::KeyFilter;
 pub struct Job {
     prepared: Prepared,
     filter: Arc<KeyFilter>,
+    checkpoint: Option<Arc<Checkpoint>>,
+    /// What an earlier run left, until it is taken over.
+    earlier: Mutex<Earlier>,
+    /// The keys of a job that is not about all of them.
+    worked_on: Mutex<Vec<(u32, Bytes)>>,
 }
+
+pub use listing::{BigKeyListing, BigKeyWay};
 
 /// What was copied, as far as the books do not say it.
 #[derive(Debug, Default)]
@@ -59,6 +71,9 @@ impl Job {
         Ok(Self {
             prepared: prepare::prepare(source, target, options).await?,
             filter,
+            checkpoint: None,
+            earlier: Mutex::new(Earlier::Nothing),
+            worked_on: Mutex::default(),
         })
     }
 
@@ -71,6 +86,9 @@ impl Job {
     /// flight is finished and the rest left.
     pub async fn run(self, progress: Arc<Progress>, stop: CancellationToken) -> Receipt {
         let ledger = Arc::new(Ledger::new(progress, stop));
+        if let Some(checkpoint) = &self.checkpoint {
+            let _ = ledger.checkpoint.set(checkpoint.clone());
+        }
         let expected = self.plan().dbs.iter().filter_map(|db| db.keys).sum();
         Progress::add(&ledger.progress.keys_expected, expected);
         let watching = match &self.prepared.target {
@@ -104,7 +122,10 @@ impl Job {
         } else {
             Phase::Done
         });
-        self.receipt(&ledger, &copied, verify, copy_time, began.elapsed())
+        let saved = self.close_checkpoint(&ledger, is_stopped);
+        let mut receipt = self.receipt(&ledger, &copied, verify, copy_time, began.elapsed());
+        receipt.saved = saved;
+        receipt
     }
 
     /// Copies all keys, and once more when a primary of the target failed over meanwhile: the old
@@ -151,7 +172,8 @@ impl Job {
                 ..
             } => {
                 let functions = self.copy_functions(site, &way, ledger).await;
-                let copied = self.copy_by_scan(site, outlet, ledger).await;
+                let earlier = self.take_earlier(ledger);
+                let copied = self.copy_by_scan(site, outlet, earlier, ledger).await;
                 copied.map(|()| functions)
             }
             SourceEnd::Servers { site, .. } => {
@@ -201,6 +223,7 @@ impl Job {
                 // A file is there as a whole or not at all.
                 (TargetEnd::File(_), file) => file.map_or(0, |file| file.records),
             },
+            keys_chunked: now.keys_chunked,
             keys_skipped: now.keys_skipped,
             keys_gone: now.keys_gone,
             bytes_copied: now.bytes_copied,
@@ -211,6 +234,7 @@ impl Job {
             verify_time,
             verify,
             not_moved,
+            saved: None,
             remarks: ledger.remarks(),
         }
     }

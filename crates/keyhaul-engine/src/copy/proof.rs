@@ -1,10 +1,11 @@
 //! What is looked at after a copy.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use crate::compare::{self, QuickCheck};
 use crate::copy::{Copied, Job};
 use crate::ledger::Ledger;
+use crate::options::Scope;
 use crate::patience::GaveUp;
 use crate::prepare::{SourceEnd, TargetEnd};
 use crate::receipt::VerifyCounts;
@@ -28,10 +29,15 @@ impl Job {
         match &self.prepared.source {
             SourceEnd::Servers { site, .. } => {
                 let check = Arc::new(self.check(Some(site.clone()), target, ledger));
+                if self.prepared.options.scope != Scope::Every {
+                    let keys = self.worked_on.lock();
+                    let keys = std::mem::take(&mut *keys.unwrap_or_else(PoisonError::into_inner));
+                    return compare::verify_keys(check, keys).await;
+                }
                 // Nothing is left out but by the filters: a key that was not moved shows as missing.
                 let sieve = Sieve {
                     filter: self.filter.clone(),
-                    mem_limit: None,
+                    sizes: None,
                     collisions: None,
                     ledger: ledger.clone(),
                 };

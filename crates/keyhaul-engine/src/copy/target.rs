@@ -75,6 +75,10 @@ impl Job {
             memory_bytes: prepared.options.memory_bytes,
             rate_limit: prepared.options.rate_limit,
             source_version: prepared.source_version,
+            payload_max: match &prepared.target {
+                TargetEnd::Servers { bulk_len_max, .. } => *bulk_len_max,
+                TargetEnd::File(_) => u64::MAX,
+            },
         };
         let outlet = Outlet::new(transform, lanes, conversion, options, ledger.clone());
         Ok(Way {

@@ -9,6 +9,7 @@ mod probe;
 mod reader;
 mod refuse;
 mod rights;
+mod sizes;
 mod warnings;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use keyhaul_client::{Endpoint, ServerFacts};
 use keyhaul_rdb::Reader;
 
+use crate::bigkey::Abilities;
 use crate::options::{CopyOptions, Verify};
 use crate::place::Place;
 use crate::plan::{DbPlan, Plan, PlanError, SideKind, SideName, SidePlan};
@@ -27,12 +29,14 @@ pub(crate) use files::check_file;
 pub use files::{CheckedFile, Damage};
 pub(crate) use method::ReadBy;
 pub(crate) use probe::Probed;
+pub(crate) use sizes::{SizeRules, SizeVerdict};
+
+use sizes::Chunks;
 
 /// What a target takes as one argument where it does not tell (`proto-max-bulk-len`, Redis >= 3).
 const BULK_LEN_DEFAULT: u64 = 512 * 1024 * 1024;
-/// A key of this many times the longest argument cannot come as one payload; its DUMP would stop
-/// the source for seconds for nothing. Memory is a few times the payload for small elements.
-const MEMORY_PER_PAYLOAD_MAX: u64 = 4;
+/// How long a command may be where it does not tell (`client-query-buffer-limit`, Redis >= 4).
+const QUERY_BUFFER_DEFAULT: u64 = 1024 * 1024 * 1024;
 
 /// A job that may begin.
 #[derive(Debug)]
@@ -47,6 +51,8 @@ pub(crate) struct Prepared {
     pub reader: Reader,
     /// The RDB version that the source writes.
     pub source_version: u16,
+    /// What both ends know of values that go over by element.
+    pub abilities: Abilities,
 }
 
 /// Where the keys come from.
@@ -55,8 +61,8 @@ pub(crate) enum SourceEnd {
     Servers {
         site: Arc<Site>,
         read_by: ReadBy,
-        /// MEMORY USAGE above which a key is left out; `None`: no key can be above it.
-        mem_limit: Option<u64>,
+        /// What becomes of keys by size; `None`: it makes no difference for any.
+        sizes: Option<SizeRules>,
     },
     Files(Vec<CheckedFile>),
 }
@@ -121,13 +127,20 @@ async fn between_servers(
     }
     rights::check_target(&mut target, &options).await?;
     let bulk_len_max = bulk_len_max(&target);
-    let mem_limit = mem_guard(&mut source, &options, bulk_len_max, &read_by).await?;
+    let sizes = sizes::rules(
+        &mut source,
+        &options,
+        bulk_len_max,
+        Chunks::Possible,
+        &read_by,
+    );
+    let sizes = sizes.await?;
     let reader = reader::of_server(&mut target, &options).await?;
     let plan = plan(source.plan, target.plan, dbs);
     let source = SourceEnd::Servers {
         site: Arc::new(source.site),
         read_by,
-        mem_limit,
+        sizes,
     };
     let target = TargetEnd::Servers {
         site: Arc::new(target.site),
@@ -186,14 +199,21 @@ async fn to_file(
     if read_by != ReadBy::Psync {
         check_source(&mut source, &options, &dbs).await?;
     }
-    let mem_limit = mem_guard(&mut source, &options, BULK_LEN_DEFAULT, &read_by).await?;
+    let sizes = sizes::rules(
+        &mut source,
+        &options,
+        BULK_LEN_DEFAULT,
+        Chunks::Impossible,
+        &read_by,
+    );
+    let sizes = sizes.await?;
     let reader = reader::of_file(&source.plan, &options)?;
     let target = new_file_side(&path, reader.rdb_version);
     let plan = plan(source.plan, target, dbs);
     let source = SourceEnd::Servers {
         site: Arc::new(source.site),
         read_by,
-        mem_limit,
+        sizes,
     };
     Ok(finish(
         source,
@@ -262,6 +282,7 @@ fn finish(
 ) -> Prepared {
     let mut prepared = Prepared {
         source_version: reader::source_version(&plan.source),
+        abilities: reader::abilities(&plan, &reader, &options),
         source,
         target,
         plan,
@@ -296,9 +317,22 @@ fn new_file_side(path: &std::path::Path, rdb_version: u16) -> SidePlan {
     }
 }
 
+/// The longest argument that every server of the target takes. A command as a whole must fit its query
+/// buffer too.
 fn bulk_len_max(target: &Probed) -> u64 {
-    let known = first_facts(&target.plan).bulk_len_max;
-    known.unwrap_or(BULK_LEN_DEFAULT)
+    const OTHER_ARGS: u64 = 1024 * 1024;
+    let of = |facts: &ServerFacts| {
+        let argument = facts.bulk_len_max.unwrap_or(BULK_LEN_DEFAULT);
+        let command = facts.query_buffer_max.unwrap_or(QUERY_BUFFER_DEFAULT);
+        argument.min(command.saturating_sub(OTHER_ARGS))
+    };
+    let lowest = target
+        .plan
+        .primaries
+        .iter()
+        .map(|node| of(&node.facts))
+        .min();
+    lowest.unwrap_or(BULK_LEN_DEFAULT)
 }
 
 /// The facts of the first primary.
@@ -307,41 +341,6 @@ pub(crate) fn first_facts(side: &SidePlan) -> ServerFacts {
         .first()
         .map(|node| node.facts.clone())
         .unwrap_or_default()
-}
-
-/// The limit that SCAN's keys are held against, or `None` where every node's whole memory is below
-/// it.
-async fn mem_guard(
-    source: &mut Probed,
-    options: &CopyOptions,
-    bulk_len_max: u64,
-    read_by: &ReadBy,
-) -> Result<Option<u64>, PlanError> {
-    if *read_by == ReadBy::Psync {
-        return Ok(None); // lengths are known from the snapshot
-    }
-    let natural = bulk_len_max.saturating_mul(MEMORY_PER_PAYLOAD_MAX);
-    let limit = options.mem_limit.unwrap_or(natural).min(natural);
-    let fits = |facts: &ServerFacts| facts.used_memory.is_some_and(|used| used <= limit);
-    if source.plan.primaries.iter().all(|node| fits(&node.facts)) {
-        return Ok(None);
-    }
-    let Err(error) = rights::memory_usage(source).await? else {
-        return Ok(Some(limit));
-    };
-    if options.mem_limit.is_some() {
-        return Err(PlanError::Refused(format!(
-            "--mem-limit needs MEMORY USAGE on the source, which answers: {error}; grant +memory|usage"
-        )));
-    }
-    for node in &mut source.plan.primaries {
-        node.facts.lacks(
-            "MEMORY USAGE",
-            &error,
-            "keys too large to pass are found only when read",
-        );
-    }
-    Ok(None)
 }
 
 fn clock_difference(source: &SidePlan, target: &SidePlan) -> Option<(f64, f64)> {

@@ -3,8 +3,9 @@
 use keyhaul_client::{Family, ServerFacts, Version};
 use keyhaul_rdb::{FieldExpiry, Modules, Reader, WRITABLE_VERSIONS, rdb_version};
 
+use crate::bigkey::Abilities;
 use crate::options::CopyOptions;
-use crate::plan::{PlanError, SideKind, SidePlan};
+use crate::plan::{Plan, PlanError, SideKind, SidePlan};
 use crate::prepare::Probed;
 
 /// What is assumed of a server that does not tell its version: what all of them read.
@@ -58,6 +59,28 @@ pub(super) fn of_file(source: &SidePlan, options: &CopyOptions) -> Result<Reader
         modules,
         field_expiry: field_expiry(options),
     })
+}
+
+/// What both ends know of values that go over by element.
+pub(super) fn abilities(plan: &Plan, reader: &Reader, options: &CopyOptions) -> Abilities {
+    /// XGROUP CREATECONSUMER.
+    const CREATES_CONSUMERS: Version = Version {
+        major: 6,
+        minor: 2,
+        patch: 0,
+    };
+    // RDB 12: Redis 7.4; RDB 80: Valkey 9.0.
+    let knows_field_expiry = |version: u16| (12..79).contains(&version) || version >= 80;
+    let versions = plan.target.primaries.iter().map(|node| node.facts.version);
+    Abilities {
+        source_field_expiry: knows_field_expiry(source_version(&plan.source)),
+        target_field_expiry: knows_field_expiry(reader.rdb_version),
+        may_drop_field_expiry: options.accepted_losses.field_ttl,
+        stream_offsets: reader.rdb_version >= 10,
+        creates_consumers: versions
+            .flatten()
+            .all(|version| version >= CREATES_CONSUMERS),
+    }
 }
 
 fn field_expiry(options: &CopyOptions) -> FieldExpiry {

@@ -96,7 +96,7 @@ fn limits(prepared: &Prepared, steps: &mut Vec<String>) {
         (
             SourceEnd::Servers {
                 read_by: ReadBy::Scan(_),
-                mem_limit: Some(_),
+                sizes: Some(_),
                 ..
             },
             Some(limit),

@@ -150,7 +150,8 @@ pub(crate) async fn pass_through(
     }
 }
 
-async fn drain(connection: &mut ReadConnection) -> Result<bool, ClientError> {
+/// Reads a payload to its end and drops it.
+pub(crate) async fn drain(connection: &mut ReadConnection) -> Result<bool, ClientError> {
     while connection.next_part().await?.is_some() {}
     connection.finish_large().await
 }

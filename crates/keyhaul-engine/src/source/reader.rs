@@ -10,6 +10,8 @@ use bytes::Bytes;
 use keyhaul_client::{Action, Asking, ClientError, KeyRead, ServerError};
 use tokio::sync::{Mutex, mpsc};
 
+use crate::bigkey::queue::BigQueue;
+use crate::checkpoint::BigKey;
 use crate::entry::{Entry, Payload, Usage, Verdict};
 use crate::ledger::Ledger;
 use crate::patience::GaveUp;
@@ -17,9 +19,10 @@ use crate::progress::Progress;
 use crate::route::Outlet;
 use crate::site::SourceLink;
 use crate::source::KeyBatch;
-use crate::source::large::{LargeKey, pass_through};
+use crate::source::large::{LargeKey, drain, pass_through};
 use crate::source::scan::ScanEnd;
 use crate::source::stray::StrayReader;
+use crate::source::track::Ticket;
 
 /// Pipelines in flight on one connection.
 const PIPELINES_MAX: usize = 2;
@@ -46,6 +49,8 @@ pub(crate) struct Reader {
     in_flight: VecDeque<KeyBatch>,
     entries: Vec<Entry>,
     keys_per_pipeline: usize,
+    /// Where keys go that prove too large for one piece.
+    pub(crate) big: Option<Arc<BigQueue>>,
 }
 
 impl Reader {
@@ -66,6 +71,7 @@ impl Reader {
             in_flight: VecDeque::new(),
             entries: Vec::new(),
             keys_per_pipeline: 16,
+            big: None,
         }
     }
 
@@ -114,6 +120,7 @@ impl Reader {
                 db: next.db,
                 keys: asked,
                 tries: next.tries,
+                ticket: next.ticket.clone(),
             };
             if next.keys.is_empty() {
                 self.waiting.pop_front();
@@ -127,8 +134,12 @@ impl Reader {
         if self.in_flight.is_empty() {
             return Ok(!self.waiting.is_empty());
         }
-        let outcome = self.take_in().await;
-        self.flush().await;
+        let ticket = self
+            .in_flight
+            .front()
+            .and_then(|batch| batch.ticket.clone());
+        let outcome = self.take_in(ticket.as_ref()).await;
+        self.flush(ticket.as_ref()).await;
         outcome.map(|()| true)
     }
 
@@ -149,7 +160,7 @@ impl Reader {
     }
 
     /// Takes in the replies of the oldest pipeline.
-    async fn take_in(&mut self) -> Result<(), ClientError> {
+    async fn take_in(&mut self, ticket: Option<&Ticket>) -> Result<(), ClientError> {
         let Some(mut batch) = self.in_flight.pop_front() else {
             return Ok(());
         };
@@ -163,7 +174,11 @@ impl Reader {
                 Err(e) => {
                     // What was read already goes on; the rest is asked for again.
                     again.extend_from_slice(&keys[index..]);
-                    self.put_back(batch.db, again, batch.tries, true);
+                    self.put_back(Again {
+                        keys: again,
+                        is_server_fault: true,
+                        batch: &batch,
+                    });
                     self.read_strays(batch.db, strays).await;
                     return Err(e);
                 }
@@ -183,7 +198,7 @@ impl Reader {
                     }
                     if bytes - flushed > PIPELINE_BYTES {
                         flushed = bytes;
-                        self.flush().await;
+                        self.flush(ticket).await;
                     }
                 }
                 ReadOutcome::Passed => {}
@@ -203,7 +218,11 @@ impl Reader {
         }
         self.adapt(keys.len(), bytes);
         let is_passing = passing.is_some();
-        self.put_back(batch.db, again, batch.tries, is_passing);
+        self.put_back(Again {
+            keys: again,
+            is_server_fault: is_passing,
+            batch: &batch,
+        });
         self.read_strays(batch.db, strays).await;
         match passing {
             Some(error) => Err(ClientError::Server {
@@ -241,6 +260,19 @@ impl Reader {
                     payload_bytes,
                     expire_at_ms,
                 };
+                if let Some(big) = &self.big
+                    && payload_bytes > self.outlet.payload_max()
+                {
+                    // Its size could not be known before.
+                    drain(connection).await?;
+                    big.push(BigKey {
+                        db,
+                        key: key.clone(),
+                        memory_bytes: payload_bytes,
+                    })
+                    .await;
+                    return Ok(ReadOutcome::Passed);
+                }
                 match pass_through(connection, &mut self.outlet, large).await? {
                     Verdict::Settled => Ok(ReadOutcome::Passed),
                     Verdict::Again => Ok(ReadOutcome::Again),
@@ -251,11 +283,12 @@ impl Reader {
 
     /// Puts keys back to be read again, unless they were tried too often. A server that was away
     /// does not count against a key.
-    fn put_back(&mut self, db: u32, keys: Vec<Bytes>, tries: u32, is_server_fault: bool) {
+    fn put_back(&mut self, again: Again<'_>) {
+        let (keys, db) = (again.keys, again.batch.db);
         if keys.is_empty() {
             return;
         }
-        let tries = if is_server_fault { tries } else { tries + 1 };
+        let tries = again.batch.tries + u32::from(!again.is_server_fault);
         if tries > TRIES_MAX {
             for key in &keys {
                 let reason = format!(
@@ -265,7 +298,12 @@ impl Reader {
             }
             return;
         }
-        self.waiting.push_front(KeyBatch { db, keys, tries });
+        self.waiting.push_front(KeyBatch {
+            db,
+            keys,
+            tries,
+            ticket: again.batch.ticket.clone(),
+        });
     }
 
     /// Reads keys that live on another node of the source by now.
@@ -277,9 +315,9 @@ impl Reader {
         }
     }
 
-    async fn flush(&mut self) {
+    async fn flush(&mut self, ticket: Option<&Ticket>) {
         let entries = std::mem::take(&mut self.entries);
-        self.outlet.send(entries).await;
+        self.outlet.send_with(entries, ticket).await;
     }
 
     /// Aims at [`PIPELINE_BYTES`]: grows by doubling, shrinks at once.
@@ -315,6 +353,13 @@ impl Reader {
             .address_of_node(&self.link.node_id)
             .unwrap_or(unknown)
     }
+}
+
+/// Keys of a batch that must be read again.
+struct Again<'a> {
+    keys: Vec<Bytes>,
+    is_server_fault: bool,
+    batch: &'a KeyBatch,
 }
 
 /// What became of one read.

@@ -18,12 +18,14 @@ use keyhaul_client::{ClientError, Mode, SlotSet, Topology};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
+use crate::checkpoint::{Checkpoint, ScanPosition};
 use crate::ledger::Ledger;
 use crate::patience::{GaveUp, Patience};
 use crate::site::{Site, SourceLink};
 use crate::source::reader::KeyQueue;
 use crate::source::scan::{ScanEnd, ScanJob, Scanner};
 use crate::source::sieve::Sieve;
+use crate::source::track::ScanTrack;
 
 /// Batches of keys between a scan and its workers.
 const QUEUE_BATCHES: usize = 4;
@@ -38,8 +40,17 @@ pub(crate) struct Pass {
     pub site: Arc<Site>,
     pub job: ScanJob,
     pub sieve: Sieve,
+    /// Where an earlier run left off, and what writes down how far this one comes; `None`: nothing does.
+    pub resume: Option<Resume>,
     pub retry_for: Duration,
     pub ledger: Arc<Ledger>,
+}
+
+/// Positions of an earlier run, and the checkpoint of this one.
+#[derive(Debug, Clone)]
+pub(crate) struct Resume {
+    pub checkpoint: Arc<Checkpoint>,
+    pub positions: Vec<ScanPosition>,
 }
 
 impl Pass {
@@ -105,6 +116,18 @@ impl Pass {
                 ..self.job.clone()
             };
             let (sieve, ledger) = (self.sieve.clone(), self.ledger.clone());
+            // What is scanned again for moved slots is scanned again after a stop too.
+            let resume = self.resume.as_ref().filter(|_| slots.is_none());
+            let track = resume.map(|resume| {
+                let checkpoint = resume.checkpoint.clone();
+                Arc::new(ScanTrack::new(checkpoint, self.ledger.clone()))
+            });
+            let start = resume.and_then(|resume| {
+                // The dbs are scanned in their order.
+                let positions = resume.positions.iter();
+                let own = positions.filter(|position| position.node_id == node_id);
+                own.max_by_key(|position| position.db).cloned()
+            });
             tasks.spawn(
                 Scanner {
                     link,
@@ -112,6 +135,8 @@ impl Pass {
                     sieve,
                     ledger,
                     output,
+                    track,
+                    start,
                 }
                 .run(),
             );

@@ -3,18 +3,22 @@
 //! A cursor means something to the process that gave it and to no other. So a broken link goes on
 //! from the cursor, while a restarted server, or a new primary, is scanned from the start.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use keyhaul_client::{ClientError, ScanOptions, ScanPage, SlotSet};
 use tokio::sync::mpsc;
+use xxhash_rust::xxh3::Xxh3;
 
+use crate::checkpoint::ScanPosition;
 use crate::ledger::Ledger;
 use crate::patience::GaveUp;
 use crate::progress::{Phase, Progress};
 use crate::site::SourceLink;
 use crate::source::KeyBatch;
 use crate::source::sieve::Sieve;
+use crate::source::track::{ScanTrack, Ticket};
 
 /// Most keys that are handed on at once: one pipeline of the reader.
 const BATCH_KEYS: usize = 512;
@@ -46,6 +50,9 @@ pub(crate) struct Scanner {
     pub sieve: Sieve,
     pub ledger: Arc<Ledger>,
     pub output: mpsc::Sender<KeyBatch>,
+    /// Where an earlier run left off, and where this one is; `None`: it is not to be resumed.
+    pub track: Option<Arc<ScanTrack>>,
+    pub start: Option<ScanPosition>,
 }
 
 impl Scanner {
@@ -54,8 +61,24 @@ impl Scanner {
     /// # Errors
     /// [`GaveUp`] when the job was halted or is to stop.
     pub(crate) async fn run(mut self) -> Result<ScanEnd, GaveUp> {
+        let (start, start_run_id) = self.place_to_start().await?.unzip();
+        let slots = self.slots_now();
         for db in self.job.dbs.clone() {
-            if self.scan_db(db).await? == ScanEnd::NodeLost {
+            let mut cursor = 0;
+            if let Some(start) = &start {
+                match start.db.cmp(&db) {
+                    Ordering::Greater => continue,
+                    Ordering::Equal if start.cursor == 0 => continue,
+                    Ordering::Equal => cursor = start.cursor,
+                    Ordering::Less => {}
+                }
+            }
+            let run_id = start_run_id.clone().filter(|_| cursor != 0);
+            let end = self.scan_db(db, cursor, run_id, &slots).await;
+            if let Some(track) = &self.track {
+                track.save_now();
+            }
+            if end? == ScanEnd::NodeLost {
                 return Ok(ScanEnd::NodeLost);
             }
         }
@@ -65,8 +88,14 @@ impl Scanner {
         Ok(ScanEnd::Complete)
     }
 
-    async fn scan_db(&mut self, db: u32) -> Result<ScanEnd, GaveUp> {
-        let (mut cursor, mut run_id) = (0, None);
+    async fn scan_db(
+        &mut self,
+        db: u32,
+        cursor: u64,
+        run_id: Option<String>,
+        slots: &str,
+    ) -> Result<ScanEnd, GaveUp> {
+        let (mut cursor, mut run_id) = (cursor, run_id);
         loop {
             if self.ledger.stop.is_cancelled() {
                 return Err(GaveUp);
@@ -75,7 +104,16 @@ impl Scanner {
                 Ok(page) => {
                     self.link.success(&self.ledger);
                     let found = page.keys.len();
-                    self.hand_on(db, page.keys).await?;
+                    let track = self.track.as_ref().zip(run_id.clone());
+                    let ticket = track.map(|(track, run_id)| {
+                        track.page(ScanPosition {
+                            node_id: self.link.node_id.clone(),
+                            process: format!("{run_id} {slots}"),
+                            db,
+                            cursor: page.cursor,
+                        })
+                    });
+                    self.hand_on(db, page.keys, ticket).await?;
                     let name = self.shard_name();
                     self.ledger.progress.shard(&name, |shard| {
                         (shard.db, shard.keys_found) = (db, shard.keys_found + found as u64);
@@ -93,6 +131,46 @@ impl Scanner {
                 }
             }
         }
+    }
+
+    /// Where an earlier run left off, if its cursor still means something: the server is the same process and
+    /// serves the same slots, none of which was away meanwhile.
+    async fn place_to_start(&mut self) -> Result<Option<(ScanPosition, String)>, GaveUp> {
+        let Some(start) = self.start.take() else {
+            return Ok(None);
+        };
+        let run_id = loop {
+            let asked = async { run_id_of(self.link.get().await?).await }.await;
+            match asked {
+                Ok(run_id) => break run_id,
+                Err(e) => self.link.failed(&e, &self.ledger).await?,
+            }
+        };
+        if let Some(run_id) = run_id
+            && start.process == format!("{run_id} {}", self.slots_now())
+        {
+            return Ok(Some((start, run_id)));
+        }
+        self.ledger.remark(format!(
+            "{} is not the process that it was when the earlier run stopped, or its slots moved: it is scanned from the start",
+            self.shard_name()
+        ));
+        Ok(None)
+    }
+
+    /// A digest of the slots of the node and of its epoch.
+    fn slots_now(&self) -> String {
+        let topology = self.link.site.routing.topology();
+        let slots = topology.slots_of(&self.link.node_id);
+        let mut digest = Xxh3::new();
+        for slot in slots.iter() {
+            digest.update(&slot.index().to_le_bytes());
+        }
+        let epoch = topology
+            .node(&self.link.node_id)
+            .map_or(0, |node| node.epoch);
+        digest.update(&epoch.to_le_bytes());
+        format!("{:016x}", digest.digest())
     }
 
     /// One page, sifted. A fresh connection first finds out whether the cursor is still good.
@@ -129,14 +207,24 @@ impl Scanner {
         })
     }
 
-    async fn hand_on(&self, db: u32, mut keys: Vec<Bytes>) -> Result<(), GaveUp> {
+    async fn hand_on(
+        &self,
+        db: u32,
+        mut keys: Vec<Bytes>,
+        ticket: Option<Ticket>,
+    ) -> Result<(), GaveUp> {
         // The verification scans once more; its keys were counted before.
         if self.ledger.progress.phase() == Phase::Copying {
             Progress::add(&self.ledger.progress.keys_found, keys.len() as u64);
         }
         while !keys.is_empty() {
             let rest = keys.split_off(keys.len().min(BATCH_KEYS));
-            let batch = KeyBatch { db, keys, tries: 0 };
+            let batch = KeyBatch {
+                db,
+                keys,
+                tries: 0,
+                ticket: ticket.clone(),
+            };
             // The readers end before us only when the job is halted.
             self.output.send(batch).await.map_err(|_| GaveUp)?;
             keys = rest;

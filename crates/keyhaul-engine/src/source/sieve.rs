@@ -1,15 +1,20 @@
 //! Decides which of the keys that SCAN returned are read at all: name, slot, size, and whether two
 //! keys of the source would become one on the target.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use keyhaul_client::{ClientError, KeyLook, Mode, ReadConnection, ServerError, Slot, SlotSet};
 use tokio::sync::Mutex;
 
+use crate::bigkey::queue::BigQueue;
+use crate::checkpoint::BigKey;
 use crate::compare::Lookup;
 use crate::ledger::Ledger;
 use crate::patience::GaveUp;
+use crate::prepare::{SizeRules, SizeVerdict};
+use crate::progress::Progress;
 use crate::site::Site;
 use crate::stats::key_text;
 use crate::transform::{DbMap, KeyFilter, PrefixRename, renamed};
@@ -18,12 +23,20 @@ use crate::transform::{DbMap, KeyFilter, PrefixRename, renamed};
 #[derive(Debug, Clone)]
 pub(crate) struct Sieve {
     pub filter: Arc<KeyFilter>,
-    /// Keys whose MEMORY USAGE is above it are listed. `None`: no key can exceed the limit, or
-    /// there is none, and nothing is asked.
-    pub mem_limit: Option<u64>,
+    /// What becomes of keys by their MEMORY USAGE. `None`: it makes no difference for any, and is not asked
+    /// for.
+    pub sizes: Option<SizeSieve>,
     /// How names and dbs change, to find keys that would fall together. `None`: not looked for.
     pub collisions: Option<Arc<Collisions>>,
     pub ledger: Arc<Ledger>,
+}
+
+/// What becomes of keys by size.
+#[derive(Debug, Clone)]
+pub(crate) struct SizeSieve {
+    pub rules: SizeRules,
+    /// Where keys go that are not read whole; `None`: all are.
+    pub queue: Option<Arc<BigQueue>>,
 }
 
 /// What is needed to find two source keys with one name on the target.
@@ -55,22 +68,49 @@ impl Sieve {
         if let Some(slots) = slots {
             keys.retain(|key| slots.contains(Slot::of_key(key)));
         }
-        if let (Some(limit), false) = (self.mem_limit, keys.is_empty()) {
+        let mut big = HashMap::new();
+        if let (Some(sieve), false) = (&self.sizes, keys.is_empty()) {
             let sizes = connection.memory_usage(&keys).await?;
             let mut sizes = sizes.into_iter();
             keys.retain(|key| {
                 let size = sizes.next().unwrap_or(0);
-                if size > limit {
-                    let reason = format!("{size} bytes of memory are above the limit of {limit}");
-                    self.ledger.not_moved(db, key, reason);
+                match sieve.rules.judge(size) {
+                    SizeVerdict::Whole => return true,
+                    SizeVerdict::Ignore => return false,
+                    SizeVerdict::Big if sieve.queue.is_some() => {
+                        big.insert(key.clone(), size);
+                        return true;
+                    }
+                    SizeVerdict::Big | SizeVerdict::Refuse => {}
                 }
-                size <= limit
+                let limit = sieve.rules.limit();
+                let reason = format!("{size} bytes of memory are above the limit of {limit}");
+                self.ledger.not_moved(db, key, reason);
+                false
             });
         }
         if let Some(collisions) = &self.collisions {
             keys = collisions
                 .sift(&self.filter, &self.ledger, connection, db, keys)
                 .await?;
+        }
+        if let Some(queue) = self.sizes.as_ref().and_then(|sieve| sieve.queue.as_ref())
+            && !big.is_empty()
+        {
+            let (large, small) = keys.into_iter().partition(|key| big.contains_key(key));
+            keys = small;
+            let large: Vec<Bytes> = large;
+            Progress::add(&self.ledger.progress.keys_found, large.len() as u64);
+            for key in large {
+                let memory_bytes = big.get(&key).copied().unwrap_or(0);
+                queue
+                    .push(BigKey {
+                        db,
+                        key,
+                        memory_bytes,
+                    })
+                    .await;
+            }
         }
         Ok(keys)
     }

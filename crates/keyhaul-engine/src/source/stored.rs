@@ -164,7 +164,7 @@ impl Stored {
     }
 
     /// Bytes from `at` on, up to so many.
-    async fn read_at(&self, at: u64, bytes: usize) -> io::Result<Bytes> {
+    pub(crate) async fn read_at(&self, at: u64, bytes: usize) -> io::Result<Bytes> {
         let file = self.file.try_clone()?;
         let (offset, left) = (self.offset + at, self.bytes - at);
         let bytes = bytes.min(usize::try_from(left).unwrap_or(usize::MAX));

@@ -44,7 +44,8 @@ impl StrayReader {
         }
     }
 
-    /// The key as an entry; `None` if it is gone, was passed on already, or is listed.
+    /// The key as an entry, from the node that a redirection names; `None` if it is gone, was passed on
+    /// already, or is listed.
     pub(crate) async fn read(
         &mut self,
         db: u32,
@@ -52,7 +53,30 @@ impl StrayReader {
         redirection: ServerError,
         outlet: &mut Outlet,
     ) -> Option<Entry> {
-        let mut next = self.follow(key, &redirection);
+        let first = self.follow(key, &redirection);
+        self.read_from(db, key, first, outlet).await
+    }
+
+    /// The same from the node that owns it.
+    pub(crate) async fn read_now(
+        &mut self,
+        db: u32,
+        key: &Bytes,
+        outlet: &mut Outlet,
+    ) -> Option<Entry> {
+        let address = self.site.address_of_key(key);
+        let first = address.map(|address| Next::At(address, Asking::No));
+        self.read_from(db, key, first, outlet).await
+    }
+
+    async fn read_from(
+        &mut self,
+        db: u32,
+        key: &Bytes,
+        first: Result<Next, ClientError>,
+        outlet: &mut Outlet,
+    ) -> Option<Entry> {
+        let mut next = first;
         let mut hops = 0;
         loop {
             hops += 1;
@@ -63,10 +87,8 @@ impl StrayReader {
                 }
                 Ok(Next::At(address, _)) if hops % HOPS_MAX == 0 => {
                     // Two nodes point at one another, or the key is written all the time.
-                    Ok(Next::Wait(ClientError::Server {
-                        address,
-                        error: redirection.clone(),
-                    }))
+                    let error = ServerError::new(Bytes::from_static(b"TRYAGAIN it moves"));
+                    Ok(Next::Wait(ClientError::Server { address, error }))
                 }
                 Ok(Next::At(address, asking)) => {
                     self.try_at(db, key, &address, asking, outlet).await
@@ -128,6 +150,7 @@ impl StrayReader {
             .connections
             .get_mut(address)
             .expect("it was just put there");
+        connection.select(db).await?;
         connection
             .ask_keys(std::slice::from_ref(key), asking)
             .await?;
@@ -160,7 +183,10 @@ impl StrayReader {
                 };
                 match pass_through(connection, outlet, large).await? {
                     Verdict::Settled => Ok(Next::Done(None)),
-                    Verdict::Again if self.ledger.stop.is_cancelled() => Ok(Next::Done(None)),
+                    Verdict::Again if self.ledger.stop.is_cancelled() => {
+                        self.ledger.leave_keys();
+                        Ok(Next::Done(None))
+                    }
                     Verdict::Again => again(address),
                 }
             }

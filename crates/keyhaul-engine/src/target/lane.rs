@@ -16,9 +16,9 @@ use std::sync::Arc;
 
 use keyhaul_client::{Address, ClientError, Mode, ServerError, Slot, TargetConnection};
 use keyhaul_resp::{Token, encode};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
-use crate::entry::{Batch, Entry, Payload, Verdict};
+use crate::entry::{Batch, Entry, Held, Payload, Verdict};
 use crate::ledger::Ledger;
 use crate::options::OnConflict;
 use crate::patience::Patience;
@@ -57,6 +57,8 @@ pub(crate) struct Lane {
     pub(super) in_flight: VecDeque<Sent>,
     pub(super) failed: Vec<(Entry, ClientError)>,
     pub(super) conflicts: Vec<Entry>,
+    /// What the failed ones hold.
+    pub(super) kept: Vec<Arc<Held>>,
     /// Hashes of the last keys that this lane wrote itself, for `--on-conflict fail`.
     written: HashSet<u64>,
 }
@@ -67,7 +69,7 @@ pub(super) struct Sent {
     /// A reply to SELECT comes first.
     selects: bool,
     entries: Vec<Entry>,
-    _charge: Option<Arc<OwnedSemaphorePermit>>,
+    held: Option<Arc<Held>>,
 }
 
 impl Lane {
@@ -86,6 +88,7 @@ impl Lane {
             in_flight: VecDeque::new(),
             failed: Vec::new(),
             conflicts: Vec::new(),
+            kept: Vec::new(),
             written: HashSet::new(),
         }
     }
@@ -113,13 +116,13 @@ impl Lane {
     }
 
     async fn take(&mut self, batch: Batch) {
-        let charge = batch._charge.map(Arc::new);
+        let held = Some(Arc::new(batch.held));
         let is_plain = |entry: &Entry| {
             matches!(entry.payload, Payload::Whole(_)) && self.objection(entry).is_none()
         };
         if !self.ledger.has_halted() && batch.entries.iter().all(is_plain) {
             // Mostly so; the entries stay where they lie.
-            return self.write(batch.entries, charge).await;
+            return self.write(batch.entries, held).await;
         }
         let mut whole = Vec::with_capacity(batch.entries.len());
         for entry in batch.entries {
@@ -138,7 +141,7 @@ impl Lane {
                 whole.push(entry);
             }
         }
-        self.write(whole, charge).await;
+        self.write(whole, held).await;
     }
 
     /// Why an entry need not even be sent.
@@ -153,27 +156,20 @@ impl Lane {
     }
 
     pub(super) fn too_large(&self, payload_bytes: u64) -> String {
-        let max = self.rules.bulk_len_max;
-        format!(
-            "its payload of {payload_bytes} bytes is above the target's proto-max-bulk-len of {max}"
-        )
+        too_large(payload_bytes, self.rules.bulk_len_max)
     }
 
     /// Sends entries to the nodes that own them and puts them in flight.
-    pub(super) async fn write(
-        &mut self,
-        entries: Vec<Entry>,
-        charge: Option<Arc<OwnedSemaphorePermit>>,
-    ) {
+    pub(super) async fn write(&mut self, entries: Vec<Entry>, held: Option<Arc<Held>>) {
         for (address, db, entries) in self.by_node(entries) {
             match self.send(&address, db, &entries).await {
                 Ok(selects) => {
-                    let _charge = charge.clone();
+                    let held = held.clone();
                     self.in_flight.push_back(Sent {
                         address,
                         selects,
                         entries,
-                        _charge,
+                        held,
                     });
                 }
                 Err(e) => {
@@ -181,6 +177,14 @@ impl Lane {
                     self.fail_all(entries, e);
                 }
             }
+        }
+        self.keep(held);
+    }
+
+    /// Keeps what failed entries hold until they are repaired.
+    fn keep(&mut self, held: Option<Arc<Held>>) {
+        if !self.failed.is_empty() || !self.conflicts.is_empty() {
+            self.kept.extend(held);
         }
     }
 
@@ -256,9 +260,15 @@ impl Lane {
 
     /// Takes in the replies to the oldest batch in flight.
     pub(super) async fn settle_oldest(&mut self) {
-        let Some(sent) = self.in_flight.pop_front() else {
+        let Some(mut sent) = self.in_flight.pop_front() else {
             return;
         };
+        let held = sent.held.take();
+        self.settle(sent).await;
+        self.keep(held);
+    }
+
+    async fn settle(&mut self, sent: Sent) {
         let mut entries = sent.entries.into_iter();
         let Some(mut connection) = self.connections.remove(&sent.address) else {
             let address = sent.address;
@@ -393,6 +403,13 @@ impl Lane {
             .get_mut(address)
             .expect("it was just put there"))
     }
+}
+
+/// The reason in the list for a payload that can only go over whole, and is too long for that.
+pub(crate) fn too_large(payload_bytes: u64, bulk_len_max: u64) -> String {
+    format!(
+        "its payload of {payload_bytes} bytes is longer than the target takes ({bulk_len_max}): raise proto-max-bulk-len and client-query-buffer-limit there"
+    )
 }
 
 fn hash(entry: &Entry) -> u64 {

@@ -11,4 +11,6 @@ pub(crate) mod refusals;
 mod repair;
 mod restore;
 
+pub(crate) use lane::too_large;
+pub(crate) use repair::CONFLICT_EXISTS;
 pub(crate) use restore::restore_probe;

@@ -10,6 +10,9 @@ use crate::progress::Progress;
 use crate::target::lane::Lane;
 use crate::target::restore;
 
+/// The reason in the list for a big key that is there already: values of its size are not compared.
+pub(crate) const CONFLICT_EXISTS: &str = "the target holds a key of this name";
+
 /// The reason in the list for `--on-conflict fail`.
 pub(super) const CONFLICT: &str =
     "the target holds a key of this name with another value or expiry";
@@ -62,7 +65,7 @@ impl Lane {
     /// Repeats what failed until nothing is left or the job is halted.
     pub(super) async fn repair(&mut self) {
         if self.failed.is_empty() && self.conflicts.is_empty() {
-            return;
+            return self.kept.clear();
         }
         while !self.in_flight.is_empty() {
             self.settle_oldest().await;
@@ -97,6 +100,7 @@ impl Lane {
                 self.patience.success(&self.ledger);
             }
         }
+        self.kept.clear();
     }
 
     /// Sends failed entries once more and takes in the replies.

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod big;
 pub(crate) mod copying;
 pub(crate) mod rdb;
 pub(crate) mod rights;

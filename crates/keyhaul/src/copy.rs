@@ -1,15 +1,17 @@
-//! `keyhaul replicate`, told from top to bottom: check, probe, show, copy, report, sum up.
+//! `keyhaul replicate` and `keyhaul big-keys`, told from top to bottom: check, probe, show, copy, report, sum
+//! up.
 
 use std::io::{self, Write};
 use std::sync::Arc;
 
 use keyhaul_engine::Job;
-use keyhaul_engine::options::{CopyOptions, OnConflict};
+use keyhaul_engine::options::{CopyOptions, OnConflict, Scope};
 use keyhaul_engine::plan::{Plan, PlanError};
 use keyhaul_engine::progress::Progress;
 use keyhaul_engine::receipt::Receipt;
 use tokio_util::sync::CancellationToken;
 
+use crate::big_keys;
 use crate::exit::Exit;
 use crate::hints;
 use crate::job::Request;
@@ -20,7 +22,7 @@ use crate::screen::Screen;
 use crate::show_plan;
 
 /// Runs the command. When `stop` is cancelled, what is in flight is finished and the rest left.
-pub(crate) async fn replicate(
+pub(crate) async fn copy(
     request: Request,
     screen: &Screen,
     stop: CancellationToken,
@@ -46,7 +48,7 @@ pub(crate) async fn replicate(
         request.target.clone(),
         request.options.clone(),
     );
-    let job = tokio::select! {
+    let mut job = tokio::select! {
         prepared = preparing => match prepared {
             Ok(job) => job,
             Err(e) => return Err(refused(e, &ends, report.as_ref(), screen).into()),
@@ -54,7 +56,15 @@ pub(crate) async fn replicate(
         () = stop.cancelled() => return Ok(stopped_early(&ends, report.as_ref(), screen)),
     };
     if request.is_dry_run {
-        return show_only(job.plan(), &ends, report.as_ref());
+        return match request.options.scope {
+            Scope::Every => show_only(job.plan(), &ends, report.as_ref()),
+            Scope::Above(_) | Scope::Named(_) => {
+                big_keys::list(&job, &ends, report.as_ref(), screen, stop).await
+            }
+        };
+    }
+    if let Err(e) = job.open_checkpoint() {
+        return Err(refused(e, &ends, report.as_ref(), screen).into());
     }
     screen.line(&plan_text(job.plan()));
 
@@ -106,7 +116,8 @@ async fn run(job: Job, request: &Request, screen: &Screen, stop: CancellationTok
 fn is_filtered(options: &CopyOptions) -> bool {
     !(options.key_patterns.is_empty()
         && options.key_excludes.is_empty()
-        && options.key_types.is_empty())
+        && options.key_types.is_empty()
+        && options.scope == Scope::Every)
 }
 
 /// What report and summary say of a job beside its receipt.
@@ -188,7 +199,7 @@ fn write_small_report(file: Option<&ReportFile>, report: &Report<'_>, screen: &S
     }
 }
 
-fn lost_report(file: &ReportFile, error: &io::Error) -> String {
+pub(crate) fn lost_report(file: &ReportFile, error: &io::Error) -> String {
     let reason = report::plain_reason(error);
     format!(
         "cannot write the report {}: {reason}",
@@ -197,7 +208,11 @@ fn lost_report(file: &ReportFile, error: &io::Error) -> String {
 }
 
 /// `--dry-run`: the plan is the result.
-fn show_only(plan: &Plan, ends: &Ends, report: Option<&ReportFile>) -> anyhow::Result<Exit> {
+pub(crate) fn show_only(
+    plan: &Plan,
+    ends: &Ends,
+    report: Option<&ReportFile>,
+) -> anyhow::Result<Exit> {
     if let Some(file) = report {
         file.write(&Report::of_plan(ends, &plan.warnings))
             .map_err(|e| anyhow::anyhow!(lost_report(file, &e)))?;
@@ -206,14 +221,14 @@ fn show_only(plan: &Plan, ends: &Ends, report: Option<&ReportFile>) -> anyhow::R
     Ok(Exit::Done)
 }
 
-fn plan_text(plan: &Plan) -> String {
+pub(crate) fn plan_text(plan: &Plan) -> String {
     let mut text = Vec::new();
     // Writing to memory does not fail.
     drop(show_plan::write(&mut text, plan));
     String::from_utf8_lossy(&text).trim_end().to_owned()
 }
 
-fn write_stdout(text: &[u8]) -> io::Result<()> {
+pub(crate) fn write_stdout(text: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text)?;
     stdout.flush()

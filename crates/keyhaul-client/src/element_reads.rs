@@ -1,0 +1,350 @@
+//! Reading one large value by element.
+//!
+//! Pages are asked for by typed commands, so that the next one can be under way while the last one is taken
+//! in; their replies come token by token, and an element of any length in parts. That all pages are of one
+//! state of the value is known by WATCH: a transaction on the same connection fails if the key was written
+//! since, also by expiry, FLUSHALL, or a primary that this server follows (Redis >= 2.2).
+
+use bytes::{Bytes, BytesMut};
+use keyhaul_resp::{Token, Value, encode};
+
+use crate::error::{ClientError, ServerError};
+use crate::reads::{ExpiryCommand, ReadConnection, time_us};
+use crate::value_kind::ValueKind;
+
+/// When a key expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyExpiry {
+    /// There is no such key.
+    Gone,
+    /// It does not expire.
+    Never,
+    /// Absolute Unix ms.
+    At(i64),
+}
+
+/// The part of a value that is asked for.
+#[derive(Debug, Clone, Copy)]
+pub enum Page<'a> {
+    /// HSCAN, SSCAN: a cursor (0: from the start), and about how many elements.
+    Scan {
+        /// Hash or set.
+        kind: ValueKind,
+        /// Where to go on.
+        cursor: u64,
+        /// COUNT.
+        count: u64,
+    },
+    /// ZRANGE with scores: from the rank `first` on, in the order of scores.
+    Ranks {
+        /// The first rank.
+        first: u64,
+        /// How many.
+        count: u64,
+    },
+    /// LRANGE: from the index `first` on.
+    Items {
+        /// The first index.
+        first: u64,
+        /// How many.
+        count: u64,
+    },
+    /// GETRANGE: from the byte `first` on.
+    Bytes {
+        /// The first byte.
+        first: u64,
+        /// How many.
+        count: u64,
+    },
+    /// XRANGE: from this id on, itself included.
+    Entries {
+        /// The lowest id.
+        first: &'a [u8],
+        /// The highest id.
+        last: &'a [u8],
+        /// How many.
+        count: u64,
+    },
+    /// XPENDING of a group, from the id `first` on, itself included.
+    Pending {
+        /// The group.
+        group: &'a [u8],
+        /// The lowest id.
+        first: &'a [u8],
+        /// The highest id.
+        last: &'a [u8],
+        /// How many.
+        count: u64,
+    },
+}
+
+/// What is known of a stream beside its entries.
+#[derive(Debug, Clone, Copy)]
+pub enum StreamInfo<'a> {
+    /// XINFO STREAM.
+    Stream,
+    /// XINFO STREAM FULL COUNT 1 (Redis >= 6.0): tells the absolute time of each group's first delivery.
+    Full,
+    /// XINFO GROUPS.
+    Groups,
+    /// XINFO CONSUMERS.
+    Consumers(&'a [u8]),
+}
+
+impl ReadConnection {
+    /// Begins to watch the key, forgetting what was watched before, and tells its type: `none` when there
+    /// is no such key.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn watch(&mut self, key: &[u8]) -> Result<Bytes, ClientError> {
+        let output = self.connection.output();
+        encode::command(output, &[b"UNWATCH"]);
+        encode::command(output, &[b"WATCH", key]);
+        encode::command(output, &[b"TYPE", key]);
+        self.connection.flush().await?;
+        let mut refused = None;
+        let mut last = Value::Null;
+        for _ in 0..3 {
+            match self.connection.value().await? {
+                Value::Error(text) => refused = refused.or(Some(text)),
+                value => last = value,
+            }
+        }
+        if let Some(text) = refused {
+            return Err(self.connection.server_error(text));
+        }
+        let name = last.as_bytes().cloned();
+        name.ok_or_else(|| self.connection.unexpected("TYPE"))
+    }
+
+    /// Stops watching.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn unwatch(&mut self) -> Result<(), ClientError> {
+        self.connection.call(&[b"UNWATCH"]).await.map(|_| ())
+    }
+
+    /// Ends watching: the length of the value if it was not written since [`ReadConnection::watch`].
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn unchanged_length(
+        &mut self,
+        kind: ValueKind,
+        key: &[u8],
+    ) -> Result<Option<u64>, ClientError> {
+        let output = self.connection.output();
+        encode::command(output, &[b"MULTI"]);
+        encode::command(output, &[kind.length_command(), key]);
+        encode::command(output, &[b"EXEC"]);
+        self.connection.flush().await?;
+        let mut refused = None;
+        let mut last = Value::Null;
+        for _ in 0..3 {
+            match self.connection.value().await? {
+                Value::Error(text) => refused = refused.or(Some(text)),
+                value => last = value,
+            }
+        }
+        if let Some(text) = refused {
+            return Err(self.connection.server_error(text));
+        }
+        match last {
+            Value::Null => Ok(None),
+            reply => match reply.as_list() {
+                // The key may be of another type by now, if it was there at all.
+                Some([Value::Error(_)]) => Ok(None),
+                Some([length]) => Ok(length.as_int().and_then(|n| u64::try_from(n).ok())),
+                _ => Err(self.connection.unexpected("EXEC")),
+            },
+        }
+    }
+
+    /// The length of a value; 0 where there is none.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn length(&mut self, kind: ValueKind, key: &[u8]) -> Result<u64, ClientError> {
+        let reply = self.connection.call(&[kind.length_command(), key]).await?;
+        let length = reply.as_int().and_then(|n| u64::try_from(n).ok());
+        length.ok_or_else(|| self.connection.unexpected("the length of a value"))
+    }
+
+    /// When the key expires, exact to the millisecond.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn key_expiry(&mut self, key: &[u8]) -> Result<KeyExpiry, ClientError> {
+        let of = |base_ms: i64, reply: i64| match reply {
+            -2 => KeyExpiry::Gone,
+            n if n < 0 => KeyExpiry::Never,
+            n => KeyExpiry::At(base_ms.saturating_add(n)),
+        };
+        if self.expiry == ExpiryCommand::Absolute {
+            let reply = self.connection.call(&[b"PEXPIRETIME", key]).await?;
+            let at = reply.as_int();
+            return match at {
+                Some(at) => Ok(of(0, at)),
+                None => Err(self.connection.unexpected("PEXPIRETIME")),
+            };
+        }
+        // A relative time is exact where the server's clock stood still around it.
+        loop {
+            let output = self.connection.output();
+            encode::command(output, &[b"TIME"]);
+            encode::command(output, &[b"PTTL", key]);
+            encode::command(output, &[b"TIME"]);
+            self.connection.flush().await?;
+            let before = self.connection.value().await?;
+            let ttl = self.connection.value().await?;
+            let after = self.connection.value().await?;
+            for reply in [&before, &ttl, &after] {
+                if let Value::Error(text) = reply {
+                    return Err(self.connection.server_error(text.clone()));
+                }
+            }
+            let ms = |reply: &Value| time_us(reply).map(|us| us / 1000);
+            let (Some(before), Some(ttl), Some(after)) = (ms(&before), ttl.as_int(), ms(&after))
+            else {
+                return Err(self.connection.unexpected("TIME and PTTL"));
+            };
+            if ttl < 0 || before == after {
+                return Ok(of(before, ttl));
+            }
+        }
+    }
+
+    /// Asks for a page; its reply is read by [`ReadConnection::next_token`].
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn ask_page(&mut self, key: &[u8], page: Page<'_>) -> Result<(), ClientError> {
+        let (mut one, mut two) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let output = self.connection.output();
+        let last_of = |first: u64, count: u64| first.saturating_add(count).saturating_sub(1);
+        match page {
+            Page::Scan {
+                kind,
+                cursor,
+                count,
+            } => {
+                let command: &[u8] = match kind {
+                    ValueKind::Hash => b"HSCAN",
+                    _ => b"SSCAN",
+                };
+                let (cursor, count) = (one.format(cursor), two.format(count));
+                let args = [command, key, cursor.as_bytes(), b"COUNT", count.as_bytes()];
+                encode::command(output, &args);
+            }
+            Page::Ranks { first, count } => {
+                let (from, to) = (one.format(first), two.format(last_of(first, count)));
+                let (from, to) = (from.as_bytes(), to.as_bytes());
+                encode::command(output, &[b"ZRANGE", key, from, to, b"WITHSCORES"]);
+            }
+            Page::Items { first, count } => {
+                let (from, to) = (one.format(first), two.format(last_of(first, count)));
+                encode::command(output, &[b"LRANGE", key, from.as_bytes(), to.as_bytes()]);
+            }
+            Page::Bytes { first, count } => {
+                let (from, to) = (one.format(first), two.format(last_of(first, count)));
+                encode::command(output, &[b"GETRANGE", key, from.as_bytes(), to.as_bytes()]);
+            }
+            Page::Entries { first, last, count } => {
+                let count = one.format(count).as_bytes();
+                encode::command(output, &[b"XRANGE", key, first, last, b"COUNT", count]);
+            }
+            Page::Pending {
+                group,
+                first,
+                last,
+                count,
+            } => {
+                let count = one.format(count).as_bytes();
+                encode::command(output, &[b"XPENDING", key, group, first, last, count]);
+            }
+        }
+        self.connection.flush().await
+    }
+
+    /// Asks when these fields of a hash expire (HPEXPIRETIME, Redis >= 7.4, Valkey >= 9.0). `fields` are so
+    /// many bulk strings.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn ask_field_expiries(
+        &mut self,
+        key: &[u8],
+        fields: &BytesMut,
+        count: usize,
+    ) -> Result<(), ClientError> {
+        let output = self.connection.output();
+        encode::array_header(output, count.saturating_add(4));
+        for arg in [&b"HPEXPIRETIME"[..], key, b"FIELDS"] {
+            encode::bulk(output, arg);
+        }
+        encode::bulk(output, itoa::Buffer::new().format(count).as_bytes());
+        output.extend_from_slice(fields);
+        self.connection.flush().await
+    }
+
+    /// What a stream is beside its entries.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn stream_info(
+        &mut self,
+        key: &[u8],
+        info: StreamInfo<'_>,
+    ) -> Result<Value, ClientError> {
+        match info {
+            StreamInfo::Stream => self.connection.call(&[b"XINFO", b"STREAM", key]).await,
+            StreamInfo::Full => {
+                let args: [&[u8]; 6] = [b"XINFO", b"STREAM", key, b"FULL", b"COUNT", b"1"];
+                self.connection.call(&args).await
+            }
+            StreamInfo::Groups => self.connection.call(&[b"XINFO", b"GROUPS", key]).await,
+            StreamInfo::Consumers(group) => {
+                self.connection
+                    .call(&[b"XINFO", b"CONSUMERS", key, group])
+                    .await
+            }
+        }
+    }
+
+    /// The next token of the replies; an error reply is an error.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn next_token(&mut self) -> Result<Token, ClientError> {
+        loop {
+            match self.connection.buffered_token()? {
+                Some(Token::Error(text)) => return Err(self.connection.server_error(text)),
+                Some(token) => return Ok(token),
+                None => self.connection.fill().await?,
+            }
+        }
+    }
+
+    /// The next whole reply; an error reply is an error.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn next_reply(&mut self) -> Result<Value, ClientError> {
+        self.connection.reply().await
+    }
+
+    /// The server answered with something else than what this command answers.
+    pub fn unexpected(&self, command: &'static str) -> ClientError {
+        self.connection.unexpected(command)
+    }
+
+    /// An error of this server, made from its text.
+    pub fn refusal(&self, error: ServerError) -> ClientError {
+        ClientError::Server {
+            address: self.address().clone(),
+            error,
+        }
+    }
+}

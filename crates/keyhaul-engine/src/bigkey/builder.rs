@@ -1,0 +1,487 @@
+//! Builds a value in a staging key of the target, chunk by chunk.
+//!
+//! A chunk is one transaction: the target has all of it or nothing. Two are in flight, so that the target
+//! works on one while the next lies in its buffer.
+//!
+//! When a link breaks, or a chunk is refused for the moment, nobody knows what of the chunks in flight is
+//! applied, and a server may even go on reading the dead link for a while. So the staging key gets another
+//! name, which no command on the dead link knows, and is cut back to what is applied for certain; then the
+//! chunks in flight are sent again. No chunk is applied twice, none is left out, and their order stays.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use keyhaul_client::{Action, ClientError, TargetConnection, ValueKind};
+use keyhaul_resp::{Value, encode};
+
+use crate::bigkey::chunk::{Chunk, Words};
+use crate::bigkey::{Broken, staging};
+use crate::ledger::Ledger;
+use crate::patience::Patience;
+use crate::progress::Progress;
+use crate::site::Site;
+
+/// Chunks in flight.
+const CHUNKS_MAX: usize = 2;
+/// Bytes in flight, unless a single chunk is longer.
+const FLIGHT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Arguments above this are sent from where they lie, bytes.
+const COPY_MAX: usize = 16 * 1024;
+
+/// What is built, and where.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// The job, for the name of the staging key.
+    pub job: u64,
+    pub target_key: Bytes,
+    pub target_db: u32,
+}
+
+/// How far a value is built: what the target has acknowledged.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Built {
+    pub elements: u64,
+    /// The last entry of a stream.
+    pub last_id: Option<String>,
+}
+
+/// A chunk on its way.
+#[derive(Debug)]
+enum Sent {
+    Chunk(Chunk),
+    /// A command that passed through and cannot be sent again; what is built with it.
+    Passed(Built),
+}
+
+/// Builds one value.
+pub(crate) struct Builder {
+    pub(crate) site: Arc<Site>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) place: Place,
+    pub(crate) kind: ValueKind,
+    /// How often the staging key was renamed or begun anew.
+    pub(crate) generation: u32,
+    /// What is applied for certain.
+    pub(crate) built: Built,
+    connection: Option<TargetConnection>,
+    in_flight: VecDeque<Sent>,
+    flight_bytes: usize,
+    patience: Patience,
+}
+
+impl Builder {
+    pub(crate) fn new(
+        site: Arc<Site>,
+        ledger: Arc<Ledger>,
+        place: Place,
+        kind: ValueKind,
+        retry_for: Duration,
+    ) -> Self {
+        Self {
+            site,
+            ledger,
+            place,
+            kind,
+            generation: 0,
+            built: Built::default(),
+            connection: None,
+            in_flight: VecDeque::new(),
+            flight_bytes: 0,
+            patience: Patience::new(retry_for),
+        }
+    }
+
+    /// The staging key of this generation.
+    pub(crate) fn staging(&self) -> Bytes {
+        staging::name(self.place.job, &self.place.target_key, self.generation)
+    }
+
+    /// Begins with an empty staging key; what is there is removed.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub(crate) async fn begin(&mut self) -> Result<(), Broken> {
+        self.drop_link();
+        self.built = Built::default();
+        self.generation += 1;
+        self.remove_staging().await
+    }
+
+    /// Goes on with what an earlier run, or an earlier link, left. `false`: it is not there, or less of it.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub(crate) async fn resume(&mut self, built: Built) -> Result<bool, Broken> {
+        self.drop_link();
+        self.built = built;
+        loop {
+            match self.take_over().await {
+                Ok(is_there) => return Ok(is_there),
+                Err(e) => self.judge(e).await?,
+            }
+        }
+    }
+
+    /// Removes the staging key, and what a dead link may have made of the ones before.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub(crate) async fn remove(&mut self) -> Result<(), Broken> {
+        self.drop_link();
+        self.remove_staging().await
+    }
+
+    async fn remove_staging(&mut self) -> Result<(), Broken> {
+        let (job, generation) = (self.place.job, self.generation);
+        let names = staging::names_around(job, &self.place.target_key, generation);
+        let mut args: Vec<&[u8]> = vec![b"UNLINK"];
+        args.extend(names.iter().map(AsRef::as_ref));
+        self.call(&args).await.map(|_| ())
+    }
+
+    /// Sends a chunk; waits while too much is in flight.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub(crate) async fn send(&mut self, chunk: Chunk) -> Result<(), Broken> {
+        self.flight_bytes += chunk.bytes();
+        self.in_flight.push_back(Sent::Chunk(chunk));
+        let last = self.in_flight.len() - 1;
+        if let Err(e) = self.transmit(last).await {
+            self.repair(e).await?;
+        }
+        while self.in_flight.len() > CHUNKS_MAX
+            || (self.flight_bytes > FLIGHT_BYTES_MAX && !self.in_flight.is_empty())
+        {
+            self.settle_oldest().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until all that was sent is applied.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub(crate) async fn drain(&mut self) -> Result<(), Broken> {
+        while !self.in_flight.is_empty() {
+            self.settle_oldest().await?;
+        }
+        Ok(())
+    }
+
+    /// Begins a command with an element that is too long to be held. The caller sends its arguments after
+    /// the key, of which there are `arg_count`.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub(crate) async fn open_passage(
+        &mut self,
+        words: Words,
+        arg_count: usize,
+    ) -> Result<(), Broken> {
+        self.drain().await?;
+        let mut head = bytes::BytesMut::new();
+        encode::array_header(&mut head, words.len() + 1 + arg_count);
+        words.iter().for_each(|word| encode::bulk(&mut head, word));
+        encode::bulk(&mut head, &self.staging());
+        self.pass(&head).await
+    }
+
+    /// Sends bytes of the command that was begun.
+    ///
+    /// # Errors
+    /// [`Broken::Interrupted`] when the link failed: the target forgets the half command.
+    pub(crate) async fn pass(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        match async { self.link().await?.raw().send(bytes).await }.await {
+            Ok(()) => Ok(()),
+            Err(e) => self.interrupted(e).await,
+        }
+    }
+
+    /// Ends the command that was begun and waits until it is applied.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub(crate) async fn close_passage(
+        &mut self,
+        elements_after: u64,
+        last_id: Option<String>,
+    ) -> Result<(), Broken> {
+        let staging = self.staging();
+        let sent = async {
+            let raw = self.link().await?.raw();
+            encode::command(raw.output(), &[b"PEXPIRE", &staging, staging::LIFE_MS]);
+            raw.flush().await
+        };
+        if let Err(e) = sent.await {
+            return self.interrupted(e).await;
+        }
+        self.in_flight.push_back(Sent::Passed(Built {
+            elements: elements_after,
+            last_id,
+        }));
+        self.drain().await
+    }
+
+    async fn interrupted(&mut self, error: ClientError) -> Result<(), Broken> {
+        self.judge(error).await?;
+        Err(Broken::Interrupted)
+    }
+
+    /// One command and its answer, repeated until there is one. Only for what may be done twice, and only
+    /// while nothing is in flight.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub(crate) async fn call(&mut self, args: &[&[u8]]) -> Result<Value, Broken> {
+        loop {
+            match async { self.link().await?.raw().call(args).await }.await {
+                Ok(value) => {
+                    self.patience.success(&self.ledger);
+                    return Ok(value);
+                }
+                Err(e) => self.judge(e).await?,
+            }
+        }
+    }
+
+    /// The length of a value of this kind on the target.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub(crate) async fn length(&mut self, key: &[u8]) -> Result<u64, Broken> {
+        let answer = self.call(&[self.kind.length_command(), key]).await?;
+        let length = answer.as_int().and_then(|n| u64::try_from(n).ok());
+        length.ok_or_else(|| Broken::Refused("the target does not tell its length".into()))
+    }
+
+    /// The connection to the server that owns the key, in its db.
+    pub(crate) async fn link(&mut self) -> Result<&mut TargetConnection, ClientError> {
+        if self.connection.is_none() {
+            let address = self.site.address_of_key(&self.place.target_key)?;
+            let connector = self.site.routing.connector();
+            let mut opened = TargetConnection::open(connector, &address, self.site.expiry).await?;
+            opened.reads().select(self.place.target_db).await?;
+            self.connection = Some(opened);
+        }
+        Ok(self.connection.as_mut().expect("it was just put there"))
+    }
+
+    /// Forgets the connection and all that is in flight.
+    pub(crate) fn drop_link(&mut self) {
+        self.connection = None;
+        self.in_flight.clear();
+        self.flight_bytes = 0;
+    }
+
+    /// After a failed command: a refusal that lasts is told, all else is waited out.
+    ///
+    /// # Errors
+    /// [`Broken::Refused`] and [`Broken::Stopped`].
+    pub(crate) async fn judge(&mut self, error: ClientError) -> Result<(), Broken> {
+        self.connection = None;
+        if let ClientError::Server { error: answer, .. } = &error
+            && answer.action() == Action::GiveUp
+        {
+            return Err(Broken::Refused(refusal(answer)));
+        }
+        let site = self.site.clone();
+        let recovered = site.recover(&error, &mut self.patience, &self.ledger).await;
+        recovered.map_err(|_| Broken::Stopped)
+    }
+
+    async fn transmit(&mut self, index: usize) -> Result<(), ClientError> {
+        let staging = self.staging();
+        self.link().await?;
+        let (Some(connection), Some(Sent::Chunk(chunk))) =
+            (&mut self.connection, self.in_flight.get(index))
+        else {
+            return Ok(());
+        };
+        let raw = connection.raw();
+        encode::command(raw.output(), &[b"MULTI"]);
+        for (head, args) in chunk.encoded(&staging) {
+            raw.output().extend_from_slice(&head);
+            if args.len() > COPY_MAX {
+                raw.send(args).await?;
+            } else {
+                raw.output().extend_from_slice(args);
+            }
+        }
+        encode::command(raw.output(), &[b"PEXPIRE", &staging, staging::LIFE_MS]);
+        encode::command(raw.output(), &[b"EXEC"]);
+        raw.flush().await
+    }
+
+    async fn settle_oldest(&mut self) -> Result<(), Broken> {
+        let replies = match self.in_flight.front() {
+            None => return Ok(()),
+            Some(Sent::Chunk(chunk)) => chunk.command_count() + 3,
+            Some(Sent::Passed(_)) => 2,
+        };
+        if let Err(e) = self.replies(replies).await {
+            return self.repair(e).await;
+        }
+        self.patience.success(&self.ledger);
+        match self.in_flight.pop_front() {
+            Some(Sent::Chunk(chunk)) => {
+                let bytes = chunk.bytes();
+                self.flight_bytes -= bytes;
+                Progress::add(&self.ledger.progress.bytes_copied, bytes as u64);
+                self.built.elements = chunk.elements_after;
+                self.built.last_id = chunk.last_id.or(self.built.last_id.take());
+            }
+            Some(Sent::Passed(built)) => self.built = built,
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Reads the replies to one chunk; the first error among them counts.
+    async fn replies(&mut self, count: usize) -> Result<(), ClientError> {
+        let raw = self.link().await?.raw();
+        let mut refused = None;
+        for _ in 0..count {
+            match raw.value().await? {
+                Value::Error(text) => refused = refused.or(Some(text)),
+                Value::Array(results) => {
+                    let mut results = results.into_iter();
+                    let first = results.find_map(|result| match result {
+                        Value::Error(text) => Some(text),
+                        _ => None,
+                    });
+                    refused = refused.or(first);
+                }
+                _ => {}
+            }
+        }
+        match refused {
+            Some(text) => Err(raw.server_error(text)),
+            None => Ok(()),
+        }
+    }
+
+    /// Opens the link again, takes the staging key over, and sends what is not applied for certain.
+    async fn repair(&mut self, error: ClientError) -> Result<(), Broken> {
+        let mut error = error;
+        loop {
+            self.judge(error).await?;
+            if self
+                .in_flight
+                .iter()
+                .any(|sent| matches!(sent, Sent::Passed(_)))
+            {
+                return Err(Broken::Interrupted);
+            }
+            match self.send_again().await {
+                Ok(true) => return Ok(()),
+                Ok(false) => return Err(Broken::Lost),
+                Err(e) => error = e,
+            }
+        }
+    }
+
+    async fn send_again(&mut self) -> Result<bool, ClientError> {
+        if !self.take_over().await? {
+            return Ok(false);
+        }
+        for index in 0..self.in_flight.len() {
+            self.transmit(index).await?;
+        }
+        Ok(true)
+    }
+
+    /// Gives the staging key a name that no dead link knows and cuts it back to what is applied. `false`: less
+    /// than that is there.
+    async fn take_over(&mut self) -> Result<bool, ClientError> {
+        let (kind, built) = (self.kind, self.built.clone());
+        let old = self.staging();
+        let new = staging::name(self.place.job, &self.place.target_key, self.generation + 1);
+        let reads = self.link().await?;
+        if built.elements == 0 {
+            reads.raw().call(&[b"UNLINK", &old, &new]).await?;
+            self.generation += 1;
+            return Ok(true);
+        }
+        match reads.raw().call(&[b"RENAME", &old, &new]).await {
+            Ok(_) => {}
+            // Renamed already, with the reply lost; or gone.
+            Err(ClientError::Server { error, .. }) if error.mentions("no such key") => {}
+            Err(e) => return Err(e),
+        }
+        let found = reads.reads().length(kind, &new).await;
+        let length = match found {
+            Err(ClientError::Server { error, .. }) if error.code() == b"WRONGTYPE" => {
+                return Ok(false);
+            }
+            found => found?,
+        };
+        self.generation += 1;
+        if length < built.elements {
+            // Elements of a set or a hash may be counted twice. What is missing shows at the end.
+            let may_be_fewer = matches!(kind, ValueKind::Set | ValueKind::Hash);
+            return Ok(may_be_fewer && length > 0);
+        }
+        if length > built.elements {
+            self.cut_back(&new, &built).await?;
+        }
+        Ok(true)
+    }
+
+    /// Removes what lies behind the elements that are applied for certain.
+    async fn cut_back(&mut self, staging: &[u8], built: &Built) -> Result<(), ClientError> {
+        match (self.kind, &built.last_id) {
+            (ValueKind::List, _) => {
+                let last = (built.elements - 1).to_string();
+                let raw = self.link().await?.raw();
+                raw.call(&[b"LTRIM", staging, b"0", last.as_bytes()])
+                    .await?;
+            }
+            (ValueKind::Stream, Some(last_id)) => {
+                let last_id = last_id.clone();
+                self.cut_stream(staging, &last_id).await?;
+            }
+            // The rest is written over: the same bytes, members and fields come again.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Removes the entries behind `last_id`, and the memory of them.
+    async fn cut_stream(&mut self, staging: &[u8], last_id: &str) -> Result<(), ClientError> {
+        const ENTRIES: &[u8] = b"100";
+        let raw = self.link().await?.raw();
+        loop {
+            let args: [&[u8]; 5] = [b"XREVRANGE", staging, b"+", last_id.as_bytes(), b"COUNT"];
+            let page = raw.call(&[&args[..], &[ENTRIES]].concat()).await?;
+            let ids = page.as_list().unwrap_or_default().iter();
+            let ids = ids.filter_map(|entry| entry.as_list()?.first()?.as_bytes().cloned());
+            let ids: Vec<Bytes> = ids.filter(|id| id != last_id.as_bytes()).collect();
+            if ids.is_empty() {
+                break;
+            }
+            let mut args: Vec<&[u8]> = vec![b"XDEL", staging];
+            args.extend(ids.iter().map(AsRef::as_ref));
+            raw.call(&args).await?;
+        }
+        raw.call(&[b"XSETID", staging, last_id.as_bytes()])
+            .await
+            .map(|_| ())
+    }
+}
+
+fn refusal(answer: &keyhaul_client::ServerError) -> String {
+    if answer.is_forbidden() {
+        return format!(
+            "the target does not let it be built in pieces: {answer}; grant the rights that big keys need (docs/guide/permissions.md)"
+        );
+    }
+    if answer.mentions("maximum allowed size") {
+        return format!(
+            "the target takes no string of this length: {answer}; raise proto-max-bulk-len there"
+        );
+    }
+    format!("the target refused it: {answer}")
+}

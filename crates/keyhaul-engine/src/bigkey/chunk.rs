@@ -1,0 +1,108 @@
+//! A chunk: commands for the staging key, encoded but for its name, which changes when a link breaks.
+
+use bytes::BytesMut;
+use keyhaul_resp::encode;
+
+/// A command of one word or two, before the key.
+pub(crate) type Words = &'static [&'static [u8]];
+
+/// Commands that are applied together.
+#[derive(Debug, Default)]
+pub(crate) struct Chunk {
+    /// Their arguments after the key, one after the other, as bulk strings.
+    args: BytesMut,
+    commands: Vec<Command>,
+    /// Elements of the value once this chunk is applied, all of those before included.
+    pub elements_after: u64,
+    /// The id of a stream's last entry then.
+    pub last_id: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Command {
+    words: Words,
+    arg_count: usize,
+    /// Where its arguments end.
+    end: usize,
+}
+
+impl Chunk {
+    /// The buffer that takes arguments of the command that is ended next.
+    pub(crate) fn args(&mut self) -> &mut BytesMut {
+        &mut self.args
+    }
+
+    /// Ends a command: all arguments since the last one are its own.
+    pub(crate) fn end_command(&mut self, words: Words, arg_count: usize) {
+        self.commands.push(Command {
+            words,
+            arg_count,
+            end: self.args.len(),
+        });
+    }
+
+    /// Appends a whole command.
+    pub(crate) fn command(&mut self, words: Words, args: &[&[u8]]) {
+        args.iter()
+            .for_each(|arg| encode::bulk(&mut self.args, arg));
+        self.end_command(words, args.len());
+    }
+
+    pub(crate) fn command_count(&self) -> usize {
+        self.commands.len()
+    }
+
+    /// Length of all arguments, bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.args.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.commands.is_empty() && self.args.is_empty()
+    }
+
+    /// Each command for the staging key of this name: what precedes its arguments, and those.
+    pub(crate) fn encoded<'a>(
+        &'a self,
+        staging: &'a [u8],
+    ) -> impl Iterator<Item = (BytesMut, &'a [u8])> {
+        let mut begin = 0;
+        self.commands.iter().map(move |command| {
+            let mut head = BytesMut::with_capacity(64 + staging.len());
+            encode::array_header(&mut head, command.words.len() + 1 + command.arg_count);
+            for word in command.words {
+                encode::bulk(&mut head, word);
+            }
+            encode::bulk(&mut head, staging);
+            let args = self.args.get(begin..command.end).unwrap_or_default();
+            begin = command.end;
+            (head, args)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_get_the_name_when_they_are_sent() {
+        let mut chunk = Chunk::default();
+        encode::bulk(chunk.args(), b"a");
+        encode::bulk(chunk.args(), b"b");
+        chunk.end_command(&[b"SADD"], 2);
+        chunk.command(&[b"XGROUP", b"CREATE"], &[b"g", b"0"]);
+        let sent = |name: &'static [u8]| {
+            let pairs = chunk.encoded(name);
+            let bytes = pairs.flat_map(|(head, args)| [head.as_ref(), args].concat());
+            String::from_utf8(bytes.collect())
+                .unwrap()
+                .replace("\r\n", " ")
+        };
+        assert_eq!(
+            sent(b"n1"),
+            "*4 $4 SADD $2 n1 $1 a $1 b *5 $6 XGROUP $6 CREATE $2 n1 $1 g $1 0 "
+        );
+        assert!(sent(b"other").contains("$4 SADD $5 other"));
+    }
+}

@@ -1,0 +1,81 @@
+//! Big keys: values that are too large to go over in one piece.
+//!
+//! ```text
+//!            source                                            target
+//!   WATCH ─► pages of elements ─► sink ─► chunks ─► builder ─► staging key
+//!   EXEC  ─► was it written? ────────────────────────────────► length, expiry, RENAME
+//! ```
+//!
+//! - [`queue`] takes the names of big keys and works on several at once, beside the small ones.
+//! - [`job`] copies one key: it tries, waits, tries again, and settles what becomes of it.
+//! - [`scan`], [`ranks`], [`list`], [`string`] and [`stream`] read one kind of value each, page by page.
+//! - [`sink`] cuts elements into chunks. It keeps a digest of all that was read, so that a later try can
+//!   prove that what an earlier one built is still the beginning of the value.
+//! - [`builder`] sends [`chunk`]s into the staging key ([`staging`]); [`finish`] puts it in its place.
+
+pub(crate) mod builder;
+mod chunk;
+mod finish;
+pub(crate) mod job;
+mod list;
+pub(crate) mod queue;
+mod ranks;
+mod scan;
+mod sink;
+mod staging;
+mod stream;
+mod string;
+
+use keyhaul_client::ClientError;
+
+/// Why the copy of a big key did not go on.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// The source failed.
+    Source(ClientError),
+    /// The link to the target failed in the middle of what cannot be sent again: read it again.
+    Interrupted,
+    /// The staging key is not what was built: begin anew.
+    Lost,
+    /// The value was written: begin anew.
+    Written,
+    /// It cannot go over; why.
+    Refused(String),
+    /// The job was halted, or is to stop.
+    Stopped,
+}
+
+/// How values are cut.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ChunkLimits {
+    /// Bytes in a chunk, unless one element is longer.
+    pub bytes: usize,
+    /// Elements in a chunk, 1...
+    pub elements: u64,
+}
+
+/// Bytes in a chunk.
+pub(crate) const CHUNK_BYTES: usize = 1024 * 1024;
+
+/// An element above this passes through in parts instead of being held, bytes.
+const ELEMENT_HELD_MAX: u64 = 4 * 1024 * 1024;
+
+/// What source and target of a big key are able to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Abilities {
+    /// The source's fields may expire (Redis >= 7.4, Valkey >= 9.0).
+    pub source_field_expiry: bool,
+    /// The target's fields may expire.
+    pub target_field_expiry: bool,
+    /// The loss of it is accepted.
+    pub may_drop_field_expiry: bool,
+    /// The target knows how many entries were ever added to a stream and read by a group (>= 7.0).
+    pub stream_offsets: bool,
+    /// The target knows XGROUP CREATECONSUMER (>= 6.2).
+    pub creates_consumers: bool,
+}
+
+/// How many elements a page should have: about a chunk's bytes. `mean_bytes` is what an element takes.
+fn page_count(limits: ChunkLimits, mean_bytes: u64) -> u64 {
+    (limits.bytes as u64 / mean_bytes.max(1)).clamp(1, limits.elements)
+}

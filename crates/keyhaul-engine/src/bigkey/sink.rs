@@ -1,0 +1,269 @@
+//! Takes elements from a reader and makes chunks of them.
+//!
+//! A try that goes on from an earlier one reads from the start all the same: what was built is not sent again,
+//! but its digest must be the same, or the value was written in between.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::bigkey::builder::Builder;
+use crate::bigkey::chunk::{Chunk, Words};
+use crate::bigkey::{Broken, ChunkLimits};
+use crate::checkpoint::Mark;
+use crate::progress::BigKeyProgress;
+use crate::throttle::Throttle;
+
+/// Where elements go.
+pub(crate) struct Sink<'a> {
+    pub(crate) builder: &'a mut Builder,
+    pub(crate) limits: ChunkLimits,
+    throttle: &'a Throttle,
+    progress: &'a BigKeyProgress,
+    /// Writes down what is built.
+    log: Box<dyn FnMut(&Mark) + Send + Sync + 'a>,
+    chunk: Chunk,
+    in_chunk: u64,
+    /// Where the arguments begin that tell of the elements before them, and do not count in their order.
+    about_from: Option<usize>,
+    total: u64,
+    bytes: u64,
+    digest: Xxh3,
+    about_digest: Xxh3,
+    /// What must come first, before anything is sent.
+    expected: Option<Mark>,
+    /// Marks of chunks that are sent and not applied yet.
+    marks: VecDeque<Mark>,
+}
+
+/// What a sink is made of.
+pub(crate) struct SinkParts<'a> {
+    pub builder: &'a mut Builder,
+    pub limits: ChunkLimits,
+    pub throttle: &'a Arc<Throttle>,
+    pub progress: &'a BigKeyProgress,
+    pub log: Box<dyn FnMut(&Mark) + Send + Sync + 'a>,
+    /// What is built already.
+    pub expected: Option<Mark>,
+}
+
+impl<'a> Sink<'a> {
+    pub(crate) fn new(parts: SinkParts<'a>) -> Self {
+        parts.progress.set(0, 0);
+        Self {
+            builder: parts.builder,
+            limits: parts.limits,
+            throttle: parts.throttle,
+            progress: parts.progress,
+            log: parts.log,
+            chunk: Chunk::default(),
+            in_chunk: 0,
+            about_from: None,
+            total: 0,
+            bytes: 0,
+            digest: Xxh3::new(),
+            about_digest: Xxh3::new(),
+            expected: parts.expected.filter(|mark| mark.elements > 0),
+            marks: VecDeque::new(),
+        }
+    }
+
+    /// The buffer that takes the arguments of the next element.
+    pub(crate) fn args(&mut self) -> &mut BytesMut {
+        self.chunk.args()
+    }
+
+    /// The chunk that is being filled.
+    pub(crate) fn chunk(&mut self) -> &mut Chunk {
+        &mut self.chunk
+    }
+
+    /// Counts elements whose arguments were appended.
+    pub(crate) fn count(&mut self, elements: u64) {
+        self.in_chunk += elements;
+    }
+
+    /// Elements of the chunk that is being filled.
+    pub(crate) fn in_chunk(&self) -> u64 {
+        self.in_chunk
+    }
+
+    /// All elements so far.
+    pub(crate) fn total(&self) -> u64 {
+        self.total + self.in_chunk
+    }
+
+    /// How many more elements fit the chunk; of those that are built already, so many that the last one of
+    /// them ends it.
+    pub(crate) fn room(&self) -> u64 {
+        let until_known = match &self.expected {
+            Some(mark) => mark.elements.saturating_sub(self.total()),
+            None => u64::MAX,
+        };
+        let until_full = self.limits.elements.saturating_sub(self.in_chunk);
+        until_known.min(until_full)
+    }
+
+    /// Whether the chunk should be sent.
+    pub(crate) fn is_full(&self) -> bool {
+        self.room() == 0 || self.chunk.bytes() >= self.limits.bytes
+    }
+
+    /// Mean length of an element so far, bytes.
+    pub(crate) fn mean_bytes(&self) -> u64 {
+        let bytes = self.bytes + self.chunk.bytes() as u64;
+        bytes / self.total().max(1)
+    }
+
+    /// What follows in this chunk tells of its elements: it counts, but not in the order of the elements.
+    pub(crate) fn begin_about(&mut self) {
+        self.about_from = Some(self.chunk.bytes());
+    }
+
+    /// Sends the chunk.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub(crate) async fn flush(&mut self) -> Result<(), Broken> {
+        if self.chunk.is_empty() {
+            return Ok(());
+        }
+        let mut chunk = std::mem::take(&mut self.chunk);
+        let args = chunk.args();
+        let upto = self.about_from.take().unwrap_or(args.len());
+        let (elements, about) = args.split_at(upto.min(args.len()));
+        self.digest.update(elements);
+        self.about_digest.update(about);
+        let bytes = args.len() as u64;
+        self.total += std::mem::take(&mut self.in_chunk);
+        self.bytes += bytes;
+        if self.expected.is_some() {
+            return self.compare(chunk.last_id);
+        }
+        if self.builder.ledger.stop.is_cancelled() {
+            // What is in flight counts; it makes the way back shorter.
+            self.builder.drain().await?;
+            self.note_built();
+            return Err(Broken::Stopped);
+        }
+        self.throttle.pass(bytes).await;
+        chunk.elements_after = self.total;
+        let mark = self.mark(chunk.last_id.clone());
+        self.marks.push_back(mark);
+        self.builder.send(chunk).await?;
+        self.note_built();
+        Ok(())
+    }
+
+    /// Sends the chunk and waits until all is applied.
+    ///
+    /// # Errors
+    /// [`Broken`]; [`Broken::Written`] also when the value ended before what is built already.
+    pub(crate) async fn finish(&mut self) -> Result<(), Broken> {
+        self.flush().await?;
+        if self.expected.is_some() {
+            return Err(Broken::Written);
+        }
+        self.builder.drain().await?;
+        self.note_built();
+        Ok(())
+    }
+
+    /// Begins an element that passes through: `prefix` are those of its arguments that were held, encoded.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub(crate) async fn open_passage(
+        &mut self,
+        words: Words,
+        arg_count: usize,
+        prefix: &[u8],
+    ) -> Result<(), Broken> {
+        if self.expected.is_none() {
+            self.builder.open_passage(words, arg_count).await?;
+        }
+        self.pass(prefix).await
+    }
+
+    /// The next bytes of it.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub(crate) async fn pass(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        self.digest.update(bytes);
+        self.bytes += bytes.len() as u64;
+        if self.expected.is_some() || bytes.is_empty() {
+            return Ok(());
+        }
+        self.throttle.pass(bytes.len() as u64).await;
+        self.builder.pass(bytes).await?;
+        let counter = &self.builder.ledger.progress.bytes_copied;
+        crate::progress::Progress::add(counter, bytes.len() as u64);
+        self.progress.passed(bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Its end.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub(crate) async fn close_passage(&mut self, last_id: Option<String>) -> Result<(), Broken> {
+        self.total += 1;
+        if self.expected.is_some() {
+            return self.compare(last_id);
+        }
+        let mark = self.mark(last_id.clone());
+        self.marks.push_back(mark);
+        self.builder.close_passage(self.total, last_id).await?;
+        self.note_built();
+        Ok(())
+    }
+
+    /// Compares what was read again with what is built.
+    fn compare(&mut self, last_id: Option<String>) -> Result<(), Broken> {
+        let Some(expected) = &self.expected else {
+            return Ok(());
+        };
+        self.progress.set(self.total, self.bytes);
+        if self.total < expected.elements {
+            return match self.builder.ledger.stop.is_cancelled() {
+                true => Err(Broken::Stopped),
+                false => Ok(()),
+            };
+        }
+        let found = self.mark(last_id);
+        if self.total > expected.elements || found.digest != expected.digest {
+            return Err(Broken::Written);
+        }
+        self.expected = None;
+        Ok(())
+    }
+
+    fn mark(&self, last_id: Option<String>) -> Mark {
+        let about = self.about_digest.digest128();
+        Mark {
+            elements: self.total,
+            digest: self.digest.digest128() ^ about.rotate_left(64),
+            last_id,
+            generation: 0,
+        }
+    }
+
+    /// Writes down what the target has acknowledged.
+    fn note_built(&mut self) {
+        let built = self.builder.built.elements;
+        let mut last = None;
+        while let Some(mark) = self.marks.front()
+            && mark.elements <= built
+        {
+            last = self.marks.pop_front();
+        }
+        if let Some(mut mark) = last {
+            mark.generation = self.builder.generation;
+            self.progress.set(mark.elements, self.bytes);
+            (self.log)(&mark);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Reads strings: GETRANGE. Its elements are bytes. SETRANGE writes them where they belong, so that a part that
+//! is written twice does no harm.
+
+use keyhaul_client::{Page, ReadConnection};
+use keyhaul_resp::{Token, encode};
+
+use crate::bigkey::Broken;
+use crate::bigkey::chunk::Words;
+use crate::bigkey::sink::Sink;
+
+const SETRANGE: Words = &[b"SETRANGE"];
+
+/// Reads a string.
+pub(crate) struct StringReader<'a> {
+    pub connection: &'a mut ReadConnection,
+    pub key: &'a [u8],
+    /// Its length, bytes.
+    pub length: u64,
+}
+
+impl StringReader<'_> {
+    /// Reads all bytes into the sink.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub(crate) async fn run(mut self, sink: &mut Sink<'_>) -> Result<(), Broken> {
+        let page_bytes = sink.limits.bytes as u64;
+        self.ask(0, page_bytes).await?;
+        let mut first = 0;
+        while first < self.length {
+            let next = first + page_bytes;
+            if next < self.length {
+                // The source works on the next page while this one is taken in.
+                self.ask(next, page_bytes).await?;
+            }
+            self.page(sink, first).await?;
+            first = next;
+        }
+        Ok(())
+    }
+
+    async fn ask(&mut self, first: u64, count: u64) -> Result<(), Broken> {
+        let page = Page::Bytes { first, count };
+        let asked = self.connection.ask_page(self.key, page).await;
+        asked.map_err(Broken::Source)
+    }
+
+    async fn page(&mut self, sink: &mut Sink<'_>, first: u64) -> Result<(), Broken> {
+        let unexpected =
+            |connection: &ReadConnection| Broken::Source(connection.unexpected("GETRANGE"));
+        encode::bulk(sink.args(), first.to_string().as_bytes());
+        let bytes = match self.token().await? {
+            Token::Bulk(bytes) => {
+                encode::bulk(sink.args(), &bytes);
+                bytes.len() as u64
+            }
+            Token::BulkStart(bytes) => {
+                super::scan::hold(self.connection, sink.args(), bytes).await?;
+                bytes
+            }
+            _ => return Err(unexpected(self.connection)),
+        };
+        if bytes == 0 {
+            // Shorter than it was: it was written, and the end will tell.
+            return Err(Broken::Written);
+        }
+        sink.chunk().end_command(SETRANGE, 2);
+        sink.count(bytes);
+        sink.flush().await
+    }
+
+    async fn token(&mut self) -> Result<Token, Broken> {
+        self.connection.next_token().await.map_err(Broken::Source)
+    }
+}

@@ -1,0 +1,204 @@
+//! Reads a journal, and writes down anew what of it is alive.
+//!
+//! Whatever stands behind a line that cannot be read is dropped: it may have been written by a machine
+//! that lost its power in the middle. A shorter journal only means more work; it is never wrong.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead, Read, Write};
+
+use bytes::Bytes;
+
+use super::record::{Header, LINE_BYTES_MAX, Record, VERSION, Version, line};
+use super::{BigKeyState, JobIdentity, NotMovedRecord, ScanPosition};
+
+/// What a file turned out to be.
+#[derive(Debug)]
+pub(super) enum Loaded {
+    /// Empty, no journal, of a format that is not read any more, or of another job.
+    Nothing,
+    /// Of a later keyhaul.
+    Newer(u64),
+    /// A journal of this job.
+    Journal(Box<Alive>),
+}
+
+/// A position as it was written down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Saved {
+    pub at_ms: i64,
+    pub position: ScanPosition,
+    pub keys_copied: u64,
+}
+
+/// What of a journal is not overtaken by later lines.
+#[derive(Debug, Default)]
+pub(super) struct Alive {
+    pub began_at_ms: i64,
+    /// The last one of each db of each node; the latest of all is the last.
+    pub positions: Vec<Saved>,
+    /// At the place that is its number.
+    pub big_keys: Vec<BigKeyState>,
+    /// Each key once, with the last reason.
+    pub not_moved: Vec<NotMovedRecord>,
+    /// Lines behind the readable part. A last line without an end does not count: that is how a
+    /// journal looks after a power cut.
+    pub lines_dropped: u64,
+    not_moved_places: HashMap<(u32, Bytes), usize>,
+}
+
+impl Alive {
+    pub(super) fn new(began_at_ms: i64) -> Self {
+        Self {
+            began_at_ms,
+            ..Self::default()
+        }
+    }
+
+    /// Takes a line in; `None` if it cannot stand here.
+    fn apply(&mut self, record: Record) -> Option<()> {
+        match record {
+            Record::Position {
+                at_ms,
+                position,
+                keys_copied,
+            } => {
+                let is_other = |saved: &Saved| {
+                    saved.position.db != position.db || saved.position.node_id != position.node_id
+                };
+                self.positions.retain(is_other);
+                self.positions.push(Saved {
+                    at_ms,
+                    position,
+                    keys_copied,
+                });
+            }
+            Record::Big { big, key } => {
+                if big != self.big_keys.len() as u64 {
+                    return None;
+                }
+                self.big_keys.push(BigKeyState {
+                    key,
+                    mark: None,
+                    is_done: false,
+                });
+            }
+            // A key that is built again is not done, whatever was said before.
+            Record::Mark { big, mark } => self.set_big(big, Some(mark), false)?,
+            Record::Reset { big } => self.set_big(big, None, false)?,
+            Record::Done { big } => self.set_big(big, None, true)?,
+            Record::NotMoved(record) => {
+                let name = (record.db, record.key.clone());
+                let place = *self
+                    .not_moved_places
+                    .entry(name)
+                    .or_insert(self.not_moved.len());
+                match self.not_moved.get_mut(place) {
+                    Some(earlier) => *earlier = record,
+                    None => self.not_moved.push(record),
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn set_big(&mut self, big: u64, mark: Option<super::Mark>, is_done: bool) -> Option<()> {
+        let state = self.big_keys.get_mut(usize::try_from(big).ok()?)?;
+        state.mark = mark;
+        state.is_done = is_done;
+        Some(())
+    }
+
+    /// Writes a journal that says the same, without what is overtaken.
+    ///
+    /// # Errors
+    /// Those of `output`.
+    pub(super) fn write(&self, identity: &JobIdentity, output: &mut impl Write) -> io::Result<()> {
+        output.write_all(&line(&Header {
+            keyhaul_journal: VERSION,
+            identity: identity.clone(),
+            began_at_ms: self.began_at_ms,
+        })?)?;
+        for saved in self.positions.iter().cloned() {
+            output.write_all(&line(&Record::Position {
+                at_ms: saved.at_ms,
+                position: saved.position,
+                keys_copied: saved.keys_copied,
+            })?)?;
+        }
+        for (big, state) in (0..).zip(&self.big_keys) {
+            let key = state.key.clone();
+            output.write_all(&line(&Record::Big { big, key })?)?;
+            if let Some(mark) = state.mark.clone() {
+                output.write_all(&line(&Record::Mark { big, mark })?)?;
+            }
+            if state.is_done {
+                output.write_all(&line(&Record::Done { big })?)?;
+            }
+        }
+        for record in &self.not_moved {
+            output.write_all(&line(&Record::NotMoved(record.clone()))?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a journal of the job `identity`.
+///
+/// # Errors
+/// Those of `input`; what it holds is never an error.
+pub(super) fn load(mut input: impl BufRead, identity: &JobIdentity) -> io::Result<Loaded> {
+    let mut text = Vec::new();
+    if read_line(&mut input, &mut text)? != Line::Whole {
+        return Ok(Loaded::Nothing);
+    }
+    match serde_json::from_slice(&text) {
+        Ok(Version { keyhaul_journal }) if keyhaul_journal > VERSION => {
+            return Ok(Loaded::Newer(keyhaul_journal));
+        }
+        Ok(Version { keyhaul_journal }) if keyhaul_journal == VERSION => {}
+        _ => return Ok(Loaded::Nothing),
+    }
+    let header = match serde_json::from_slice::<Header>(&text) {
+        Ok(header) if header.identity == *identity => header,
+        _ => return Ok(Loaded::Nothing),
+    };
+    let mut alive = Alive::new(header.began_at_ms);
+    while read_line(&mut input, &mut text)? == Line::Whole {
+        let record = serde_json::from_slice(&text).ok();
+        if record.and_then(|record| alive.apply(record)).is_none() {
+            alive.lines_dropped = 1 + count_lines(&mut input)?;
+            break;
+        }
+    }
+    Ok(Loaded::Journal(Box::new(alive)))
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Line {
+    Whole,
+    /// The end of the file, a line without an end, or one that is too long.
+    Torn,
+}
+
+fn read_line(input: &mut impl BufRead, text: &mut Vec<u8>) -> io::Result<Line> {
+    text.clear();
+    input.take(LINE_BYTES_MAX).read_until(b'\n', text)?;
+    Ok(match text.last() {
+        Some(b'\n') => Line::Whole,
+        _ => Line::Torn,
+    })
+}
+
+/// How many lines end in the rest; none of it is kept.
+fn count_lines(input: &mut impl BufRead) -> io::Result<u64> {
+    let mut count = 0;
+    loop {
+        let bytes = input.fill_buf()?;
+        if bytes.is_empty() {
+            return Ok(count);
+        }
+        count += bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let taken = bytes.len();
+        input.consume(taken);
+    }
+}

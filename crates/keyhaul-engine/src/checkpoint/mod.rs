@@ -1,0 +1,360 @@
+//! The checkpoint of a copy job: what the same command needs to know to go on where this run stops.
+//!
+//! It is a journal, one file per job in the state folder, to which lines are appended ([`record`]). What
+//! is noted must be out of this process before the job relies on it, many times a second, so it has to
+//! cost one small write and no sync: a killed process loses nothing. A power cut may tear the end off;
+//! the rest is still good ([`load`]).
+//!
+//! When it is opened again it is compacted: what is alive is written beside it and renamed ([`file`]).
+//! When the job has come to its end the file goes.
+//!
+//! What the notes mean for keys (whether a cursor is still good, whether what was built is still the
+//! beginning of a value) is left to those who make them.
+
+mod error;
+mod file;
+mod load;
+mod record;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
+
+pub(crate) use error::CheckpointError;
+use load::{Alive, Loaded};
+use record::{Record, VERSION, line};
+
+/// What makes two runs the same job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JobIdentity {
+    /// Where it reads, without credentials.
+    pub source: String,
+    /// Where it writes, without credentials.
+    pub target: String,
+    /// Whatever decides which keys go over and under which names, as text.
+    pub options: String,
+}
+
+impl JobIdentity {
+    /// The number of the job: the same in every run of it.
+    pub(crate) fn id(&self) -> u64 {
+        let mut hash = Xxh3::new();
+        for field in [&self.source, &self.target, &self.options] {
+            // With lengths, so that no text can move from one field into the next.
+            hash.update(&(field.len() as u64).to_le_bytes());
+            hash.update(field.as_bytes());
+        }
+        hash.digest()
+    }
+}
+
+/// How far the scan of one db of a node has come: all that it returned before is settled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ScanPosition {
+    pub node_id: String,
+    /// The process of the server that gave out the cursor.
+    pub process: String,
+    pub db: u32,
+    /// Where it goes on; 0: the db is at its end.
+    pub cursor: u64,
+}
+
+/// How much of a big key is built.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    /// Elements from its beginning.
+    pub elements: u64,
+    /// Digest of all that was read up to there.
+    #[serde(with = "record::hex_digest")]
+    pub digest: u128,
+    /// Of a stream: the ID of the last entry.
+    pub last_id: Option<String>,
+    /// Which of the staging keys holds it.
+    pub generation: u32,
+}
+
+/// A key that goes over in chunks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BigKey {
+    /// The db of the source.
+    pub db: u32,
+    /// The name on the source.
+    #[serde(with = "record::hex_bytes")]
+    pub key: Bytes,
+    /// What it takes on the source.
+    pub memory_bytes: u64,
+}
+
+/// What is known of a big key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BigKeyState {
+    pub key: BigKey,
+    /// The last mark; `None`: nothing is built, or it is done.
+    pub mark: Option<Mark>,
+    /// Moved or listed.
+    pub is_done: bool,
+}
+
+/// A key that was listed as not moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NotMovedRecord {
+    /// The db of the source.
+    pub db: u32,
+    /// The name on the source.
+    #[serde(with = "record::hex_bytes")]
+    pub key: Bytes,
+    pub reason: String,
+}
+
+/// Whether a run goes on where an earlier one stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Go on, if there is something to go on from.
+    Resume,
+    /// Begin anew, also where the journal cannot be read.
+    Restart,
+}
+
+/// What an earlier run left behind.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Earlier {
+    /// Nothing.
+    Nothing,
+    /// Work to go on with.
+    Unfinished(Resumed),
+    /// [`Start::Restart`]: nothing but big keys that were not done, for their staging keys have to be
+    /// removed. They stay in the journal as they are, so that this is made up for when the run is killed
+    /// before; [`Checkpoint::big_reset`] says that it was done.
+    SetAside(Vec<BigKeyState>),
+}
+
+/// Where an earlier run stopped.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Resumed {
+    /// When the job was begun, Unix time.
+    pub began_at_ms: i64,
+    /// When the last position was noted (or else the job begun), Unix time.
+    pub saved_at_ms: i64,
+    /// At most one for each db of a node.
+    pub positions: Vec<ScanPosition>,
+    /// In the order in which they were found.
+    pub big_keys: Vec<BigKeyState>,
+    /// Each key once, with the last reason.
+    pub not_moved: Vec<NotMovedRecord>,
+    /// As noted with the last position.
+    pub keys_copied: u64,
+    /// Lines of a damaged journal that were dropped; 0 after a kill or a power cut.
+    pub lines_dropped: u64,
+}
+
+/// The checkpoint of a running job; shared by its tasks. It is locked as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    path: PathBuf,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    file: File,
+    /// The numbers of big keys, by db and name.
+    bigs: HashMap<u32, HashMap<Bytes, u64>>,
+    bigs_count: u64,
+    failure: Option<String>,
+}
+
+impl Checkpoint {
+    /// Opens the journal of a job in `state_dir`, and makes both if they are not there. Holds it against
+    /// other processes. A file that is no journal, or that of another job, is replaced.
+    ///
+    /// # Errors
+    /// - [`CheckpointError::Running`]: the same job is running.
+    /// - [`CheckpointError::Newer`]: a later keyhaul wrote it; not with [`Start::Restart`].
+    /// - [`CheckpointError::Io`]: the system refused. An existing journal is as it was.
+    pub(crate) fn open(
+        state_dir: &Path,
+        identity: &JobIdentity,
+        start: Start,
+    ) -> Result<(Self, Earlier), CheckpointError> {
+        file::make_folder(state_dir)?;
+        let path = state_dir.join(format!("{:016x}.journal", identity.id()));
+        let old = file::open_locked(&path)?;
+        let found = match (file::read(&path, &old, identity)?, start) {
+            (Loaded::Newer(version), Start::Resume) => {
+                let known = VERSION;
+                return Err(CheckpointError::Newer {
+                    path,
+                    version,
+                    known,
+                });
+            }
+            (Loaded::Journal(alive), _) => Some(*alive),
+            (Loaded::Nothing | Loaded::Newer(_), _) => None,
+        };
+        let (alive, earlier) = match (found, start) {
+            (None, _) => (Alive::new(now_ms()), Earlier::Nothing),
+            (Some(alive), Start::Resume) => {
+                let resumed = resumed(&alive);
+                (alive, Earlier::Unfinished(resumed))
+            }
+            (Some(mut found), Start::Restart) => {
+                found.big_keys.retain(|state| !state.is_done);
+                let left = found.big_keys.clone();
+                let mut alive = Alive::new(now_ms());
+                alive.big_keys = found.big_keys;
+                (alive, Earlier::SetAside(left))
+            }
+        };
+        let file = file::replace(&path, &alive, identity)?;
+        // Held until the new file had the name.
+        drop(old);
+        let mut inner = Inner::new(file);
+        for state in &alive.big_keys {
+            inner.number(&state.key);
+        }
+        let inner = Mutex::new(inner);
+        Ok((Self { path, inner }, earlier))
+    }
+
+    /// The journal.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Notes how far a scan has come, and how many keys the job has copied.
+    pub(crate) fn position(&self, position: &ScanPosition, keys_copied: u64) {
+        let position = position.clone();
+        self.append(
+            &mut self.lock(),
+            &Record::Position {
+                at_ms: now_ms(),
+                position,
+                keys_copied,
+            },
+        );
+    }
+
+    /// Notes a big key, before anything else of it. One that is known already stays as it is.
+    pub(crate) fn big_found(&self, key: &BigKey) {
+        let mut inner = self.lock();
+        if let Some(big) = inner.number(key) {
+            let key = key.clone();
+            self.append(&mut inner, &Record::Big { big, key });
+        }
+    }
+
+    /// Notes how much of a big key is built. It is not done, then, whatever was noted before.
+    pub(crate) fn big_mark(&self, db: u32, key: &[u8], mark: &Mark) {
+        let mark = mark.clone();
+        self.append_big(db, key, |big| Record::Mark { big, mark });
+    }
+
+    /// Notes that nothing of a big key is built, and that it is not done.
+    pub(crate) fn big_reset(&self, db: u32, key: &[u8]) {
+        self.append_big(db, key, |big| Record::Reset { big });
+    }
+
+    /// Notes that a big key is settled: moved or listed.
+    pub(crate) fn big_done(&self, db: u32, key: &[u8]) {
+        self.append_big(db, key, |big| Record::Done { big });
+    }
+
+    /// Notes a key that was not moved. It may be noted again.
+    pub(crate) fn not_moved(&self, db: u32, key: &[u8], reason: &str) {
+        let (key, reason) = (Bytes::copy_from_slice(key), reason.to_owned());
+        let record = Record::NotMoved(NotMovedRecord { db, key, reason });
+        self.append(&mut self.lock(), &record);
+    }
+
+    /// Why nothing is noted any more, in one line; `None`: all was written so far.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.lock().failure.clone()
+    }
+
+    /// The job came to its end: the file goes. What is noted later is lost.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`] if it cannot be removed.
+    pub(crate) fn finish(&self) -> Result<(), CheckpointError> {
+        file::remove(&self.path, &self.lock().file)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn append_big(&self, db: u32, key: &[u8], record: impl FnOnce(u64) -> Record) {
+        let mut inner = self.lock();
+        let big = inner.bigs.get(&db).and_then(|keys| keys.get(key)).copied();
+        debug_assert!(big.is_some(), "a big key is noted when it is found");
+        if let Some(big) = big {
+            self.append(&mut inner, &record(big));
+        }
+    }
+
+    /// Appends a line in one write. Behind the first failure nothing is written: the line may be there
+    /// in part, and the journal has to end with it.
+    fn append(&self, inner: &mut Inner, record: &Record) {
+        if inner.failure.is_some() {
+            return;
+        }
+        let written = line(record).and_then(|line| inner.file.write_all(&line));
+        if let Err(e) = written {
+            let path = self.path.display();
+            inner.failure = Some(format!("cannot write the checkpoint '{path}': {e}"));
+        }
+    }
+}
+
+impl Inner {
+    fn new(file: File) -> Self {
+        Self {
+            file,
+            bigs: HashMap::new(),
+            bigs_count: 0,
+            failure: None,
+        }
+    }
+
+    /// Gives a big key the next number; `None` if it has one.
+    fn number(&mut self, key: &BigKey) -> Option<u64> {
+        let keys = self.bigs.entry(key.db).or_default();
+        if keys.contains_key(&key.key) {
+            return None;
+        }
+        let big = self.bigs_count;
+        keys.insert(key.key.clone(), big);
+        self.bigs_count += 1;
+        Some(big)
+    }
+}
+
+fn resumed(alive: &Alive) -> Resumed {
+    let last = alive.positions.last();
+    let positions = alive.positions.iter().map(|saved| saved.position.clone());
+    Resumed {
+        began_at_ms: alive.began_at_ms,
+        saved_at_ms: last.map_or(alive.began_at_ms, |saved| saved.at_ms),
+        positions: positions.collect(),
+        big_keys: alive.big_keys.clone(),
+        not_moved: alive.not_moved.clone(),
+        keys_copied: last.map_or(0, |saved| saved.keys_copied),
+        lines_dropped: alive.lines_dropped,
+    }
+}
+
+fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.ok()
+        .and_then(|now| i64::try_from(now.as_millis()).ok())
+        .unwrap_or(0)
+}

@@ -1,0 +1,109 @@
+//! One copy: how long it took, and what it took of the two servers and of its own.
+
+use std::process::Command;
+use std::time::Duration;
+
+use keyhaul_testkit::{Server, process};
+
+use crate::bystander::{Bystander, Waits};
+
+/// The longest that a copy may take.
+const DEADLINE: Duration = Duration::from_secs(600);
+
+/// One measured copy.
+pub(crate) struct Measured {
+    pub(crate) name: String,
+    pub(crate) wall: f64,
+    pub(crate) source_cpu: f64,
+    pub(crate) target_cpu: f64,
+    /// CPU of the busiest process of a side: one thread does the work of a server.
+    pub(crate) busiest_cpu: f64,
+    pub(crate) own_cpu: f64,
+    pub(crate) rss_mib: f64,
+    /// What a bystander of each server felt, where there was one: source, target.
+    pub(crate) bystanders: Option<(Waits, Waits)>,
+}
+
+impl Measured {
+    pub(crate) fn floor(&self) -> f64 {
+        let cores = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
+        self.busiest_cpu
+            .max((self.source_cpu + self.target_cpu + self.own_cpu) / cores)
+    }
+
+    pub(crate) fn wall_ratio(&self) -> f64 {
+        self.wall / self.floor()
+    }
+
+    pub(crate) fn own_cpu_percent(&self) -> f64 {
+        self.own_cpu / (self.source_cpu + self.target_cpu) * 100.0
+    }
+}
+
+/// Runs `keyhaul replicate` with these arguments. Either side may be a file, which takes no CPU time of
+/// its own.
+pub(crate) fn measure(
+    name: &str,
+    keyhaul: &str,
+    args: &[String],
+    sources: &[&Server],
+    targets: &[&Server],
+) -> Measured {
+    let cpu = |servers: &[&Server]| {
+        servers
+            .iter()
+            .map(|s| s.cpu_seconds())
+            .collect::<Vec<f64>>()
+    };
+    let (sources_before, targets_before) = (cpu(sources), cpu(targets));
+    let mut command = Command::new(keyhaul);
+    command
+        .arg("replicate")
+        .args(args)
+        .args(["--verify", "none", "--progress", "none"]);
+    let outcome = process::run(command, DEADLINE);
+    assert_eq!(
+        outcome.code,
+        Some(0),
+        "{}\n{}",
+        outcome.stdout,
+        outcome.stderr
+    );
+    let spent = |servers: &[&Server], before: &[f64]| -> Vec<f64> {
+        let pairs = cpu(servers).into_iter().zip(before);
+        pairs.map(|(after, before)| after - before).collect()
+    };
+    let per_source = spent(sources, &sources_before);
+    let per_target = spent(targets, &targets_before);
+    Measured {
+        name: name.into(),
+        wall: outcome.elapsed.as_secs_f64(),
+        source_cpu: per_source.iter().sum(),
+        target_cpu: per_target.iter().sum(),
+        busiest_cpu: per_source
+            .iter()
+            .chain(&per_target)
+            .copied()
+            .fold(0.0, f64::max),
+        own_cpu: outcome.cpu_seconds,
+        rss_mib: outcome.peak_rss_bytes as f64 / 1024.0 / 1024.0,
+        bystanders: None,
+    }
+}
+
+/// The same between two servers, with a bystander at each.
+pub(crate) fn measure_with_bystanders(
+    name: &str,
+    keyhaul: &str,
+    args: &[String],
+    source: &Server,
+    target: &Server,
+) -> Measured {
+    let at_source = Bystander::start(source);
+    let at_target = Bystander::start(target);
+    let measured = measure(name, keyhaul, args, &[source], &[target]);
+    Measured {
+        bystanders: Some((at_source.stop(), at_target.stop())),
+        ..measured
+    }
+}

@@ -1,0 +1,171 @@
+//! What can be typed, and its help. Nothing is judged here; [`crate::job`] does that.
+//!
+//! Values are plain text on purpose: the parser's own complaints repeat them, and an address may hold
+//! a password.
+
+mod big_keys;
+mod replicate;
+mod shared;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::exit::Exit;
+
+pub(crate) use big_keys::BigKeysArgs;
+pub(crate) use replicate::ReplicateArgs;
+pub(crate) use shared::SharedArgs;
+
+const ENDPOINTS: &str = "Endpoints";
+const WHAT: &str = "What is copied";
+const HOW: &str = "How";
+const SAFETY: &str = "Safety";
+const OUTPUT: &str = "Output";
+
+const EXAMPLES: &str = "\
+Examples:
+  keyhaul replicate redis://old:6379 valkey://new:6379
+  keyhaul replicate --dry-run old:6379 new:6379
+  keyhaul replicate --key-pattern 'user:*' --key-type hash,zset old:6379 new:6379
+  keyhaul replicate --db 0,3 --db-map 3:0 --rename-prefix app:=shop:app: old:6379 new:6379
+  keyhaul replicate dump.rdb new:6379
+  keyhaul replicate old:6379 file:backup.rdb
+  keyhaul replicate --report report.json rediss://old:6380 redis-sentinel://s1,s2/main
+  KEYHAUL_SOURCE_PASS=... keyhaul replicate --source-user mover old:6379 unix:///run/new.sock
+
+";
+
+const BIG_KEYS_EXAMPLES: &str = "\
+Examples:
+  keyhaul big-keys source:6379 target:6379 --mem-limit 512MB --replace
+  keyhaul big-keys source:6379 target:6379 --key my:large:key --replace --verbose
+  keyhaul big-keys source:6379 target:6379 --mem-limit 512MB --dry-run
+
+";
+
+#[derive(Parser)]
+#[command(
+    name = "keyhaul",
+    version,
+    about = "Moves live Redis and Valkey data from one place to another, and checks that it arrived",
+    after_help = "keyhaul replicate --help tells all options, with examples and exit codes.",
+    subcommand_required = true,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Copy the keys of one deployment to another, and verify them
+    ///
+    /// Either end may be an RDB file. Probes both ends, shows the plan, copies key by key, converts
+    /// values to what the target reads, and compares both ends. The source is only read.
+    /// Each key goes over as it was at one moment during the run, with its expiry exact to the
+    /// millisecond.
+    #[command(after_help = EXAMPLES.to_owned() + &Exit::table())]
+    Replicate(Box<ReplicateArgs>),
+
+    /// Copy only the keys above a size, or those that are named
+    ///
+    /// Each goes over element by element into a key of another name beside its place on the target, which it
+    /// takes in one step when it is whole. What was copied of it when the run stops is not copied again by the
+    /// same command. `keyhaul replicate` copies big keys the same way, beside all others.
+    #[command(after_help = BIG_KEYS_EXAMPLES.to_owned() + &Exit::table())]
+    BigKeys(Box<BigKeysArgs>),
+
+    /// Print the completion script for a shell
+    ///
+    /// For bash: keyhaul completions bash > ~/.local/share/bash-completion/completions/keyhaul
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+
+    /// Print the manual page, or write one page per command into a folder
+    Man {
+        /// The folder; made if it is not there
+        #[arg(value_name = "DIR")]
+        folder: Option<PathBuf>,
+    },
+}
+
+/// `--mode`. Those that this version lacks are known, to be refused by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModeArg {
+    /// Copies the keys that are there
+    Scan,
+    #[value(hide = true)]
+    Live,
+    #[value(hide = true)]
+    Liveonly,
+}
+
+/// `--method`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MethodArg {
+    /// Into a server with scan, into a file with psync where the source permits it
+    Auto,
+    /// With SCAN: needs the right to read, nothing else
+    Scan,
+    /// As a replica: a snapshot of one moment, for which the source forks
+    Psync,
+}
+
+/// `--accept-loss`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LossArg {
+    /// Fields of hashes that expire are kept for ever
+    FieldTtl,
+}
+
+/// `--on-conflict`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnConflictArg {
+    /// The source's key replaces it
+    Replace,
+    /// It stays as it is, and is counted
+    Skip,
+    /// It stays as it is, and the source's key is listed as not moved
+    Fail,
+}
+
+/// `--verify`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VerifyArg {
+    /// Each key's existence, type and expiry
+    Quick,
+    #[value(hide = true)]
+    Full,
+    /// Nothing
+    None,
+}
+
+/// `--progress`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressArg {
+    /// A bar on a terminal, else plain lines
+    Auto,
+    /// A bar; plain lines where there is no terminal
+    Bar,
+    /// A line of key=value pairs every 5 seconds and at each change of phase
+    Plain,
+    /// Nothing
+    None,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+}
