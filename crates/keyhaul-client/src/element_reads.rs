@@ -91,6 +91,40 @@ pub enum StreamInfo<'a> {
     Consumers(&'a [u8]),
 }
 
+/// What is asked for of a stream at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct MomentAsk<'a> {
+    /// The id from which on entries are wanted.
+    pub first: &'a [u8],
+    /// How many entries at most.
+    pub entries_max: u64,
+    /// Its groups.
+    pub groups: &'a [Bytes],
+    /// How many rows of what is pending at most, of each group.
+    pub rows_max: u64,
+}
+
+/// A stream at one moment; replies as they came.
+#[derive(Debug)]
+pub struct StreamMoment {
+    /// XINFO STREAM.
+    pub info: Value,
+    /// XRANGE from the id on.
+    pub entries: Value,
+    /// XRANGE of the first entry.
+    pub first: Value,
+    /// XLEN.
+    pub length: u64,
+    /// `None`: not known to the millisecond.
+    pub expiry: Option<KeyExpiry>,
+    /// XINFO GROUPS.
+    pub groups: Value,
+    /// XINFO STREAM FULL COUNT 1; null where no groups were asked for.
+    pub full: Value,
+    /// XINFO CONSUMERS and XPENDING of each group.
+    pub of_groups: Vec<(Value, Value)>,
+}
+
 impl ReadConnection {
     /// Begins to watch the key, forgetting what was watched before, and tells its type: `none` when there
     /// is no such key.
@@ -311,6 +345,113 @@ impl ReadConnection {
                     .await
             }
         }
+    }
+
+    /// What a stream is beside its older entries, all of one moment: one transaction.
+    ///
+    /// # Errors
+    /// Any; the first refusal of one of its commands as [`ClientError::Server`].
+    pub async fn stream_moment(
+        &mut self,
+        key: &[u8],
+        ask: MomentAsk<'_>,
+    ) -> Result<StreamMoment, ClientError> {
+        let is_relative = self.expiry == ExpiryCommand::Relative;
+        let entries = ask.entries_max.to_string();
+        let rows = ask.rows_max.to_string();
+        let output = self.connection.output();
+        // What was watched before does not matter here.
+        encode::command(output, &[b"UNWATCH"]);
+        encode::command(output, &[b"MULTI"]);
+        encode::command(output, &[b"XINFO", b"STREAM", key]);
+        encode::command(
+            output,
+            &[
+                b"XRANGE",
+                key,
+                ask.first,
+                b"+",
+                b"COUNT",
+                entries.as_bytes(),
+            ],
+        );
+        encode::command(output, &[b"XRANGE", key, b"-", b"+", b"COUNT", b"1"]);
+        encode::command(output, &[b"XLEN", key]);
+        let expiry: [&[u8]; 3] = match is_relative {
+            true => [b"TIME", b"PTTL", b"TIME"],
+            false => [b"TIME", b"PEXPIRETIME", b"TIME"],
+        };
+        encode::command(output, &[expiry[0]]);
+        encode::command(output, &[expiry[1], key]);
+        encode::command(output, &[expiry[2]]);
+        encode::command(output, &[b"XINFO", b"GROUPS", key]);
+        let mut count = 8;
+        if !ask.groups.is_empty() {
+            let full: [&[u8]; 6] = [b"XINFO", b"STREAM", key, b"FULL", b"COUNT", b"1"];
+            encode::command(output, &full);
+            count += 1;
+        }
+        for group in ask.groups {
+            encode::command(output, &[b"XINFO", b"CONSUMERS", key, group]);
+            encode::command(
+                output,
+                &[b"XPENDING", key, group, b"-", b"+", rows.as_bytes()],
+            );
+            count += 2;
+        }
+        encode::command(output, &[b"EXEC"]);
+        self.connection.flush().await?;
+        let (mut refused, mut last) = (None, Value::Null);
+        for _ in 0..count + 3 {
+            match self.connection.value().await? {
+                Value::Error(text) => refused = refused.or(Some(text)),
+                value => last = value,
+            }
+        }
+        let mut replies = last.into_list().unwrap_or_default().into_iter();
+        if refused.is_none() {
+            refused = replies.as_slice().iter().find_map(|reply| match reply {
+                Value::Error(text) => Some(text.clone()),
+                _ => None,
+            });
+        }
+        if let Some(text) = refused {
+            return Err(self.connection.server_error(text));
+        }
+        if replies.len() != count {
+            return Err(self.connection.unexpected("EXEC"));
+        }
+        let mut next = || replies.next().unwrap_or(Value::Null);
+        let (info, entries, first, length) = (next(), next(), next(), next());
+        let (before, expiry, after) = (next(), next(), next());
+        let groups = next();
+        let full = match ask.groups.is_empty() {
+            true => Value::Null,
+            false => next(),
+        };
+        let of_groups = ask.groups.iter().map(|_| (next(), next())).collect();
+        let ms = |reply: &Value| time_us(reply).map(|us| us / 1000);
+        let (Some(before), Some(expiry), Some(after), Some(length)) =
+            (ms(&before), expiry.as_int(), ms(&after), length.as_int())
+        else {
+            return Err(self.connection.unexpected("TIME, PTTL and XLEN"));
+        };
+        let expiry = match expiry {
+            -2 => Some(KeyExpiry::Gone),
+            n if n < 0 => Some(KeyExpiry::Never),
+            at if !is_relative => Some(KeyExpiry::At(at)),
+            left => (before == after).then(|| KeyExpiry::At(before.saturating_add(left))),
+        };
+        Ok(StreamMoment {
+            info,
+            entries,
+            first,
+            length: u64::try_from(length).unwrap_or(0),
+            expiry,
+            groups,
+            full,
+            of_groups,
+        })
     }
 
     /// The next token of the replies; an error reply is an error.

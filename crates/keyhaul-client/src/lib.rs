@@ -26,7 +26,7 @@ mod value_kind;
 
 pub use connection::{Connection, WHOLE_BULK_MAX};
 pub use connector::{CONNECT_DEADLINE, Connector, Greeting};
-pub use element_reads::{KeyExpiry, Page, StreamInfo};
+pub use element_reads::{KeyExpiry, MomentAsk, Page, StreamInfo, StreamMoment};
 pub use endpoint::{
     Address, DEFAULT_PORT, DEFAULT_SENTINEL_PORT, Endpoint, EndpointError, Seeds, TlsOptions,
 };

@@ -1,5 +1,7 @@
 //! The unit in flight: one key on its way from a source to a target.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use keyhaul_rdb::Form;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -93,7 +95,18 @@ pub(crate) struct Held {
     /// The memory they are charged for.
     pub _charge: Option<OwnedSemaphorePermit>,
     /// The page of the scan that they are of.
-    pub _ticket: Option<Ticket>,
+    pub ticket: Option<Ticket>,
+}
+
+impl Held {
+    /// One of several holders is done with its entries; the last one settles them.
+    pub(crate) fn release(held: Option<Arc<Self>>) {
+        if let Some(held) = held.and_then(Arc::into_inner)
+            && let Some(ticket) = held.ticket
+        {
+            ticket.settle();
+        }
+    }
 }
 
 impl Entry {

@@ -240,7 +240,7 @@ impl Outlet {
         // A lane ends only after all outlets are dropped.
         let held = Held {
             _charge: charge,
-            _ticket: ticket.cloned(),
+            ticket: ticket.cloned(),
         };
         let _ = inlet.send(Batch { entries, held }).await;
     }

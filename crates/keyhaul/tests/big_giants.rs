@@ -43,11 +43,11 @@ fn giant_of(kind: GiantKind) -> Giant {
 }
 
 /// Runs it with a state folder of its own, to its end.
-fn replicate(source: &Server, target: &Server, options: &[&str]) -> Outcome {
+fn replicate(source: &Server, target: &Server) -> Outcome {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let mut command: Command = command(&["replicate", &source.uri(), &target.uri()]);
     command.args(["--progress", "plain", "--state-dir"]);
-    command.arg(folder.path()).args(options);
+    command.arg(folder.path());
     if !is_long() {
         command.args(SHORT_OPTIONS);
     }
@@ -72,7 +72,7 @@ fn within_memory(outcome: &Outcome) {
 }
 
 /// Replicates one giant to an empty server.
-fn copied(kind: GiantKind, options: &[&str]) {
+fn copied(kind: GiantKind) {
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let giant = giant_of(kind);
     let source = Server::start(Version::REDIS_7_0);
@@ -82,7 +82,7 @@ fn copied(kind: GiantKind, options: &[&str]) {
     if kind == GiantKind::Text {
         giant::take_strings_of(giant.bytes, &target);
     }
-    let outcome = replicate(&source, &target, options);
+    let outcome = replicate(&source, &target);
     assert_eq!(outcome.code, Some(0), "{outcome:#?}");
     within_memory(&outcome);
     arrived(&giant, &source, &target);
@@ -90,30 +90,52 @@ fn copied(kind: GiantKind, options: &[&str]) {
 
 #[test]
 fn hash() {
-    copied(GiantKind::Hash, &[]);
+    copied(GiantKind::Hash);
 }
 
 #[test]
 fn zset() {
-    copied(GiantKind::Zset, &[]);
+    copied(GiantKind::Zset);
 }
 
 #[test]
 fn list() {
-    copied(GiantKind::List, &[]);
+    copied(GiantKind::List);
 }
 
 #[test]
 fn set() {
-    copied(GiantKind::Set, &[]);
+    copied(GiantKind::Set);
 }
 
 #[test]
 fn string() {
-    copied(GiantKind::Text, &[]);
+    copied(GiantKind::Text);
 }
 
 #[test]
 fn stream() {
-    copied(GiantKind::Stream, &[]);
+    copied(GiantKind::Stream);
+}
+
+#[test]
+fn a_string_that_the_target_does_not_take_is_listed() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let giant = Giant::new(GiantKind::Text, SHORT_BYTES);
+    let source = Server::start(Version::REDIS_7_0);
+    let target = Server::builder(Version::VALKEY_8_0)
+        .arg("proto-max-bulk-len", "1mb")
+        .start();
+    giant.fill(&source);
+    let outcome = replicate(&source, &target);
+    assert_eq!(outcome.code, Some(4), "{outcome:#?}");
+    assert!(
+        outcome.stdout.contains("proto-max-bulk-len"),
+        "{outcome:#?}"
+    );
+    within_memory(&outcome);
+    let keys: u64 = cmd("DBSIZE")
+        .query(&mut target.client())
+        .expect("DBSIZE is answered");
+    assert_eq!(keys, 0);
 }

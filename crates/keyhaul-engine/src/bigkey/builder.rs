@@ -27,6 +27,8 @@ use crate::site::Site;
 const CHUNKS_MAX: usize = 2;
 /// Bytes in flight, unless a single chunk is longer.
 const FLIGHT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How often the same chunk is sent again to a target that closes the link each time.
+const REPAIRS_MAX: u32 = 20;
 /// Arguments above this are sent from where they lie, bytes.
 const COPY_MAX: usize = 16 * 1024;
 
@@ -65,6 +67,10 @@ pub(crate) struct Builder {
     pub(crate) generation: u32,
     /// What is applied for certain.
     pub(crate) built: Built,
+    /// What may be applied of an earlier run, while that is found out.
+    candidates: Vec<Built>,
+    /// Repairs since something was applied.
+    repairs: u32,
     connection: Option<TargetConnection>,
     in_flight: VecDeque<Sent>,
     flight_bytes: usize,
@@ -86,6 +92,8 @@ impl Builder {
             kind,
             generation: 0,
             built: Built::default(),
+            candidates: Vec::new(),
+            repairs: 0,
             connection: None,
             in_flight: VecDeque::new(),
             flight_bytes: 0,
@@ -109,19 +117,23 @@ impl Builder {
         self.remove_staging().await
     }
 
-    /// Goes on with what an earlier run, or an earlier link, left. `false`: it is not there, or less of it.
+    /// Goes on with what an earlier run, or an earlier link, left: the last of `candidates`, or of a stream any
+    /// of them. Returns which one it is; `None`: none of them.
     ///
     /// # Errors
     /// [`Broken`].
-    pub(crate) async fn resume(&mut self, built: Built) -> Result<bool, Broken> {
+    pub(crate) async fn resume(&mut self, candidates: Vec<Built>) -> Result<Option<Built>, Broken> {
         self.drop_link();
-        self.built = built;
-        loop {
+        self.built = candidates.last().cloned().unwrap_or_default();
+        self.candidates = candidates;
+        let taken_over = loop {
             match self.take_over().await {
-                Ok(is_there) => return Ok(is_there),
+                Ok(taken_over) => break taken_over,
                 Err(e) => self.judge(e).await?,
             }
-        }
+        };
+        self.candidates.clear();
+        Ok(taken_over.then(|| self.built.clone()))
     }
 
     /// Removes the staging key, and what a dead link may have made of the ones before.
@@ -325,6 +337,7 @@ impl Builder {
             return self.repair(e).await;
         }
         self.patience.success(&self.ledger);
+        self.repairs = 0;
         match self.in_flight.pop_front() {
             Some(Sent::Chunk(chunk)) => {
                 let bytes = chunk.bytes();
@@ -352,7 +365,8 @@ impl Builder {
                         Value::Error(text) => Some(text),
                         _ => None,
                     });
-                    refused = refused.or(first);
+                    // A group that is there was made by a chunk whose reply was lost.
+                    refused = refused.or(first.filter(|text| !text.starts_with(b"BUSYGROUP")));
                 }
                 _ => {}
             }
@@ -366,6 +380,13 @@ impl Builder {
     /// Opens the link again, takes the staging key over, and sends what is not applied for certain.
     async fn repair(&mut self, error: ClientError) -> Result<(), Broken> {
         let mut error = error;
+        self.repairs += 1;
+        if self.repairs > REPAIRS_MAX && matches!(error.action(), Action::Reconnect) {
+            return Err(Broken::Refused(format!(
+                "the target closed the link {REPAIRS_MAX} times over the same elements: {}",
+                keyhaul_client::chain(&error)
+            )));
+        }
         loop {
             self.judge(error).await?;
             if self
@@ -419,63 +440,74 @@ impl Builder {
             found => found?,
         };
         self.generation += 1;
+        if kind == ValueKind::Stream {
+            if length == built.elements {
+                return Ok(true);
+            }
+            let Some(end) = self.end_of_stream(&new, length).await? else {
+                return Ok(false);
+            };
+            self.built = end;
+            self.forget_applied();
+            return Ok(true);
+        }
         if length < built.elements {
             // Elements of a set or a hash may be counted twice. What is missing shows at the end.
             let may_be_fewer = matches!(kind, ValueKind::Set | ValueKind::Hash);
             return Ok(may_be_fewer && length > 0);
         }
-        if length > built.elements {
-            self.cut_back(&new, &built).await?;
+        if length > built.elements && kind == ValueKind::List {
+            let last = (built.elements - 1).to_string();
+            let raw = self.link().await?.raw();
+            raw.call(&[b"LTRIM", &new, b"0", last.as_bytes()]).await?;
         }
+        // Of the other types the rest is written over: the same bytes, members and fields come again.
         Ok(true)
     }
 
-    /// Removes what lies behind the elements that are applied for certain.
-    async fn cut_back(&mut self, staging: &[u8], built: &Built) -> Result<(), ClientError> {
-        match (self.kind, &built.last_id) {
-            (ValueKind::List, _) => {
-                let last = (built.elements - 1).to_string();
-                let raw = self.link().await?.raw();
-                raw.call(&[b"LTRIM", staging, b"0", last.as_bytes()])
-                    .await?;
-            }
-            (ValueKind::Stream, Some(last_id)) => {
-                let last_id = last_id.clone();
-                self.cut_stream(staging, &last_id).await?;
-            }
-            // The rest is written over: the same bytes, members and fields come again.
-            _ => {}
+    /// Drops chunks in flight that prove to be applied.
+    fn forget_applied(&mut self) {
+        while let Some(Sent::Chunk(chunk)) = self.in_flight.front()
+            && chunk.elements_after <= self.built.elements
+        {
+            self.flight_bytes -= chunk.bytes();
+            self.in_flight.pop_front();
         }
-        Ok(())
     }
 
-    /// Removes the entries behind `last_id`, and the memory of them.
-    async fn cut_stream(&mut self, staging: &[u8], last_id: &str) -> Result<(), ClientError> {
-        const ENTRIES: &[u8] = b"100";
+    /// Which of the chunks in flight, or of the marks of an earlier run, a stream of this length ends with.
+    /// Entries cannot be taken off its end without a trace; but their number and the last id tell which
+    /// chunks were applied, as each is there as a whole.
+    async fn end_of_stream(
+        &mut self,
+        staging: &[u8],
+        length: u64,
+    ) -> Result<Option<Built>, ClientError> {
         let raw = self.link().await?.raw();
-        loop {
-            let args: [&[u8]; 5] = [b"XREVRANGE", staging, b"+", last_id.as_bytes(), b"COUNT"];
-            let page = raw.call(&[&args[..], &[ENTRIES]].concat()).await?;
-            let ids = page.as_list().unwrap_or_default().iter();
-            let ids = ids.filter_map(|entry| entry.as_list()?.first()?.as_bytes().cloned());
-            let ids: Vec<Bytes> = ids.filter(|id| id != last_id.as_bytes()).collect();
-            if ids.is_empty() {
-                break;
-            }
-            let mut args: Vec<&[u8]> = vec![b"XDEL", staging];
-            args.extend(ids.iter().map(AsRef::as_ref));
-            raw.call(&args).await?;
-        }
-        raw.call(&[b"XSETID", staging, last_id.as_bytes()])
-            .await
-            .map(|_| ())
+        let last = raw
+            .call(&[b"XREVRANGE", staging, b"+", b"-", b"COUNT", b"1"])
+            .await?;
+        let last = last
+            .as_list()
+            .and_then(|entries| entries.first()?.as_list()?.first()?.as_bytes())
+            .map(|id| String::from_utf8_lossy(id).into_owned());
+        let sent = self.in_flight.iter().map(|sent| match sent {
+            Sent::Chunk(chunk) => Built {
+                elements: chunk.elements_after,
+                last_id: chunk.last_id.clone(),
+            },
+            Sent::Passed(built) => built.clone(),
+        });
+        let mut known = sent.chain(self.candidates.iter().cloned());
+        Ok(known.find(|built| built.elements == length && built.last_id == last))
     }
 }
 
 fn refusal(answer: &keyhaul_client::ServerError) -> String {
     if answer.is_forbidden() {
         return format!(
-            "the target does not let it be built in pieces: {answer}; grant the rights that big keys need (docs/guide/permissions.md)"
+            "the target does not let it be built in pieces: {answer}; grant the key pattern ~{}* and the commands in docs/guide/permissions.md",
+            staging::PREFIX
         );
     }
     if answer.mentions("maximum allowed size") {

@@ -48,6 +48,18 @@ impl Chunk {
         self.end_command(words, args.len());
     }
 
+    /// Appends all commands of another chunk.
+    pub(crate) fn append(&mut self, other: &mut Self) {
+        let begin = self.args.len();
+        self.args.extend_from_slice(&other.args);
+        let moved = other.commands.drain(..).map(|command| Command {
+            end: begin + command.end,
+            ..command
+        });
+        self.commands.extend(moved);
+        self.last_id = other.last_id.take().or(self.last_id.take());
+    }
+
     pub(crate) fn command_count(&self) -> usize {
         self.commands.len()
     }

@@ -15,7 +15,7 @@ use crate::bigkey::sink::{Sink, SinkParts};
 use crate::bigkey::stream::StreamReader;
 use crate::bigkey::string::StringReader;
 use crate::bigkey::{Abilities, Broken, ChunkLimits};
-use crate::checkpoint::{BigKey, BigKeyState, Checkpoint, Mark};
+use crate::checkpoint::{BigKey, BigKeyState, Checkpoint, MARKS_KEPT, Mark};
 use crate::ledger::Ledger;
 use crate::options::OnConflict;
 use crate::patience::{GaveUp, Patience};
@@ -23,6 +23,7 @@ use crate::progress::{BigKeyProgress, Progress};
 use crate::route::Outlet;
 use crate::site::Site;
 use crate::source::stray::StrayReader;
+use crate::source::track::Ticket;
 
 /// How often a key is begun anew because it was written meanwhile, or what was built was lost.
 const TRIES_MAX: u32 = 5;
@@ -49,6 +50,8 @@ pub(crate) struct Rules {
     pub chunk_threshold: u64,
     /// A key that is not there was asked for by name.
     pub lists_missing: bool,
+    /// A key that is there already is a conflict, also when it goes over whole and is the same.
+    pub is_strict: bool,
 }
 
 /// What became of a key.
@@ -71,8 +74,8 @@ struct Reading {
 pub(crate) struct BigCopy {
     rules: Arc<Rules>,
     key: BigKey,
-    /// What is built, as far as it was acknowledged.
-    mark: Option<Mark>,
+    /// What is built, the last few; the last one was acknowledged, unless it is a stream.
+    marks: Vec<Mark>,
     /// How far the names of staging keys have come.
     generation: u32,
     progress: Arc<BigKeyProgress>,
@@ -80,14 +83,14 @@ pub(crate) struct BigCopy {
 }
 
 impl BigCopy {
-    pub(crate) fn new(rules: Arc<Rules>, key: BigKey, mark: Option<Mark>) -> Self {
+    pub(crate) fn new(rules: Arc<Rules>, key: BigKey, marks: Vec<Mark>) -> Self {
         let progress = rules.ledger.progress.begin_big_key(key.db, &key.key);
         Self {
-            generation: mark.as_ref().map_or(0, |mark| mark.generation),
+            generation: marks.last().map_or(0, |mark| mark.generation),
             patience: Patience::new(rules.retry_for),
             rules,
             key,
-            mark,
+            marks,
             progress,
         }
     }
@@ -118,7 +121,7 @@ impl BigCopy {
                 Progress::add(&ledger.progress.keys_gone, 1);
                 true
             }
-            Ok(Settled::Elsewhere) => !ledger.stop.is_cancelled(),
+            Ok(Settled::Elsewhere) => false,
             Err(Broken::Refused(reason)) => {
                 self.list(reason);
                 true
@@ -139,7 +142,7 @@ impl BigCopy {
     }
 
     fn stopped(&self) -> String {
-        match (&self.mark, &self.rules.checkpoint) {
+        match (self.marks.last(), &self.rules.checkpoint) {
             (Some(mark), Some(_)) => format!(
                 "the run stopped after {} of its elements; the same command goes on there",
                 mark.elements
@@ -158,7 +161,7 @@ impl BigCopy {
                 Err(broken) => broken,
             };
             match broken {
-                Broken::Source(error) => self.recover(error).await?,
+                Broken::Source(error) if !became_another(&error) => self.recover(error).await?,
                 Broken::Interrupted => {
                     interruptions += 1;
                     if interruptions > INTERRUPTIONS_MAX {
@@ -168,9 +171,9 @@ impl BigCopy {
                         )));
                     }
                 }
-                Broken::Written | Broken::Lost => {
+                Broken::Source(_) | Broken::Written | Broken::Lost => {
                     tries += 1;
-                    let is_written = matches!(broken, Broken::Written);
+                    let is_written = !matches!(broken, Broken::Lost);
                     self.forget();
                     if tries >= TRIES_MAX {
                         self.clear().await?;
@@ -230,7 +233,7 @@ impl BigCopy {
 
     /// What is built is of no use.
     fn forget(&mut self) {
-        self.mark = None;
+        self.marks.clear();
         if let Some(checkpoint) = &self.rules.checkpoint {
             checkpoint.big_reset(self.key.db, &self.key.key);
         }
@@ -238,7 +241,7 @@ impl BigCopy {
 
     /// Removes the staging key.
     async fn clear(&mut self) -> Result<(), Broken> {
-        self.mark = None;
+        self.marks.clear();
         let mut builder = self.builder(ValueKind::String);
         builder.remove().await
     }
@@ -276,10 +279,15 @@ impl BigCopy {
         if self.key.memory_bytes == 0 {
             self.key.memory_bytes = self.memory_usage(&mut connection).await?;
         }
-        if self.key.memory_bytes <= rules.chunk_threshold {
-            return self.pass_whole().await;
+        let kind = ValueKind::of_type_name(&name);
+        let is_whole = kind.is_none() || self.key.memory_bytes <= rules.chunk_threshold;
+        if is_whole && rules.is_strict {
+            let mut builder = self.builder(ValueKind::String);
+            if let Some(settled) = self.conflict(&mut builder, u64::MAX).await? {
+                return Ok(settled);
+            }
         }
-        let Some(kind) = ValueKind::of_type_name(&name) else {
+        let Some(kind) = kind.filter(|_| !is_whole) else {
             return self.pass_whole().await;
         };
         let length = connection
@@ -348,8 +356,8 @@ impl BigCopy {
         // An earlier run may have been killed between the last step and its note of it.
         let staging = builder.staging();
         let was_ours = self
-            .mark
-            .as_ref()
+            .marks
+            .last()
             .is_some_and(|mark| mark.elements >= length)
             && builder.call(&[b"EXISTS", &staging]).await?.as_int() == Some(0);
         Ok(Some(Settled::Placed(match was_ours {
@@ -360,14 +368,15 @@ impl BigCopy {
 
     /// Takes over what is built, or begins anew.
     async fn begin(&mut self, builder: &mut Builder) -> Result<(), Broken> {
-        if let Some(mark) = &self.mark {
-            let built = Built {
+        if !self.marks.is_empty() {
+            let candidates = self.marks.iter().map(|mark| Built {
                 elements: mark.elements,
                 last_id: mark.last_id.clone(),
-            };
-            let resumed = builder.resume(built).await?;
+            });
+            let resumed = builder.resume(candidates.collect()).await?;
             self.generation = builder.generation;
-            if resumed {
+            if let Some(built) = resumed {
+                self.marks.retain(|mark| mark.elements <= built.elements);
                 return Ok(());
             }
             self.forget();
@@ -392,10 +401,13 @@ impl BigCopy {
             false => None,
         };
         let (key, db) = (self.key.key.clone(), self.key.db);
-        let expected = self.mark.clone();
-        let (checkpoint, mark) = (rules.checkpoint.clone(), &mut self.mark);
+        let expected = self.marks.last().cloned();
+        let (checkpoint, marks) = (rules.checkpoint.clone(), &mut self.marks);
         let log = Box::new(move |new: &Mark| {
-            *mark = Some(new.clone());
+            if marks.len() == MARKS_KEPT {
+                marks.remove(0);
+            }
+            marks.push(new.clone());
             if let Some(checkpoint) = &checkpoint {
                 checkpoint.big_mark(db, &key, new);
             }
@@ -403,6 +415,7 @@ impl BigCopy {
         let mut sink = Sink::new(SinkParts {
             builder,
             limits: rules.limits,
+            argument_max: rules.bulk_len_max,
             throttle: rules.outlet.throttle(),
             progress: &self.progress,
             log,
@@ -448,6 +461,7 @@ impl BigCopy {
                     key,
                     length,
                     mean_bytes,
+                    has_negative_zero: false,
                 };
                 reader.run(&mut sink).await?;
             }
@@ -465,6 +479,7 @@ impl BigCopy {
                     connection,
                     key,
                     length,
+                    argument_max: rules.bulk_len_max,
                 };
                 reader.run(&mut sink).await?;
             }
@@ -499,7 +514,15 @@ impl BigCopy {
         let entry = reader
             .read_now(self.key.db, &self.key.key, &mut outlet)
             .await;
-        outlet.send(entry.into_iter().collect()).await;
+        let ticket = self.rules.checkpoint.clone().map(|checkpoint| {
+            let (db, key) = (self.key.db, self.key.key.clone());
+            Ticket::of_big_key(db, key, checkpoint, self.rules.ledger.clone())
+        });
+        let entries = entry.into_iter().collect();
+        outlet.send_with(entries, ticket.as_ref()).await;
+        if let Some(ticket) = ticket {
+            ticket.settle();
+        }
         Ok(Settled::Elsewhere)
     }
 }
@@ -511,7 +534,7 @@ impl BigCopy {
 pub(crate) async fn remove_all(rules: &Arc<Rules>, states: Vec<BigKeyState>) -> Result<(), GaveUp> {
     for state in states {
         let key = (state.key.db, state.key.key.clone());
-        let mut copy = BigCopy::new(rules.clone(), state.key, state.mark);
+        let mut copy = BigCopy::new(rules.clone(), state.key, state.marks);
         let cleared = copy.clear().await;
         rules.ledger.progress.end_big_key(&copy.progress);
         match cleared {
@@ -526,6 +549,16 @@ pub(crate) async fn remove_all(rules: &Arc<Rules>, states: Vec<BigKeyState>) -> 
         }
     }
     Ok(())
+}
+
+/// Whether the key is gone or of another type since the first look at it.
+fn became_another(error: &ClientError) -> bool {
+    match error {
+        ClientError::Server { error, .. } => {
+            matches!(error.code(), b"WRONGTYPE" | b"NOGROUP") || error.mentions("no such key")
+        }
+        _ => false,
+    }
 }
 
 fn unsettled(is_written: bool) -> String {

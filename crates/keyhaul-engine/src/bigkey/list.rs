@@ -62,9 +62,11 @@ impl ListReader<'_> {
         match self.token().await? {
             Token::Bulk(item) => encode::bulk(sink.args(), &item),
             Token::BulkStart(bytes) if bytes <= ELEMENT_HELD_MAX => {
+                sink.admit(bytes)?;
                 hold(self.connection, sink.args(), bytes).await?;
             }
             Token::BulkStart(bytes) => {
+                sink.admit(bytes)?;
                 end_chunk(sink).await?;
                 sink.open_passage(RPUSH, 1, b"").await?;
                 pass(self.connection, sink, bytes).await?;

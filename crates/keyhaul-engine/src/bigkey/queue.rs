@@ -28,6 +28,9 @@ pub(crate) struct BigQueue {
     checkpoint: Option<Arc<Checkpoint>>,
 }
 
+/// What is built of keys of an earlier run.
+type Marks = Arc<Mutex<HashMap<(u32, Bytes), Vec<Mark>>>>;
+
 /// The workers.
 pub(crate) struct BigWorkers(JoinSet<()>);
 
@@ -84,10 +87,11 @@ impl BigWorkers {
             seen: Mutex::new(seen.collect()),
             checkpoint: rules.checkpoint.clone(),
         });
-        let marks: HashMap<(u32, Bytes), Mark> = earlier
+        let named = |state: &BigKeyState| (state.key.db, state.key.key.clone());
+        let marks = earlier
             .iter()
-            .filter_map(|state| Some(((state.key.db, state.key.key.clone()), state.mark.clone()?)))
-            .collect();
+            .map(|state| (named(state), state.marks.clone()));
+        let marks: HashMap<(u32, Bytes), Vec<Mark>> = marks.collect();
         let marks = Arc::new(Mutex::new(marks));
         let waiting = Arc::new(AsyncMutex::new(waiting));
         let mut tasks = JoinSet::new();
@@ -117,11 +121,7 @@ impl BigWorkers {
     }
 }
 
-async fn work(
-    rules: Arc<Rules>,
-    waiting: Arc<AsyncMutex<mpsc::Receiver<BigKey>>>,
-    marks: Arc<Mutex<HashMap<(u32, Bytes), Mark>>>,
-) {
+async fn work(rules: Arc<Rules>, waiting: Arc<AsyncMutex<mpsc::Receiver<BigKey>>>, marks: Marks) {
     loop {
         let next = waiting.lock().await.recv().await;
         let Some(key) = next else { return };
@@ -130,10 +130,12 @@ async fn work(
             rules.ledger.not_moved(key.db, &key.key, reason);
             continue;
         }
-        let mark = {
+        let known = {
             let mut marks = marks.lock().unwrap_or_else(PoisonError::into_inner);
             marks.remove(&(key.db, key.key.clone()))
         };
-        BigCopy::new(rules.clone(), key, mark).run().await;
+        BigCopy::new(rules.clone(), key, known.unwrap_or_default())
+            .run()
+            .await;
     }
 }

@@ -8,13 +8,17 @@ use bytes::{Bytes, BytesMut};
 use keyhaul_client::{ClientError, Page, ReadConnection};
 use keyhaul_resp::{Token, encode};
 
-use crate::bigkey::chunk::Words;
+use crate::bigkey::chunk::{Chunk, Words};
 use crate::bigkey::scan::hold;
 use crate::bigkey::sink::Sink;
 use crate::bigkey::{Broken, ELEMENT_HELD_MAX, page_count};
 use crate::source::stored::Spool;
 
 const ZADD: Words = &[b"ZADD"];
+const ZREM: Words = &[b"ZREM"];
+
+/// Longer than a member of a small sorted set (`zset-max-listpack-value`, 64 unless changed), bytes.
+const LARGE_MEMBER_BYTES: usize = 16 * 1024;
 
 /// Reads a sorted set.
 pub(crate) struct RankReader<'a> {
@@ -24,6 +28,8 @@ pub(crate) struct RankReader<'a> {
     pub length: u64,
     /// What a member takes, as far as the size of the whole tells, bytes.
     pub mean_bytes: u64,
+    /// The chunk that is being filled holds a score of -0.
+    pub has_negative_zero: bool,
 }
 
 impl RankReader<'_> {
@@ -43,11 +49,11 @@ impl RankReader<'_> {
             for _ in 0..members {
                 self.member(sink, is_nested).await?;
                 if sink.is_full() {
-                    end_chunk(sink).await?;
+                    self.end_chunk(sink).await?;
                 }
             }
             if upto >= self.length {
-                return end_chunk(sink).await;
+                return self.end_chunk(sink).await;
             }
         }
     }
@@ -82,6 +88,7 @@ impl RankReader<'_> {
                 encode::bulk(sink.args(), &member);
             }
             Token::BulkStart(bytes) if bytes <= ELEMENT_HELD_MAX => {
+                sink.admit(bytes)?;
                 let mut member = BytesMut::new();
                 hold(self.connection, &mut member, bytes).await?;
                 self.score(sink.args()).await?;
@@ -97,6 +104,7 @@ impl RankReader<'_> {
     /// A member that is too long to be held lies in a temporary file until its score is known.
     async fn passage(&mut self, sink: &mut Sink<'_>, bytes: u64) -> Result<(), Broken> {
         const PART_BYTES: usize = 256 * 1024;
+        sink.admit(bytes)?;
         let mut spool = Spool::new();
         loop {
             match self.token().await? {
@@ -109,7 +117,7 @@ impl RankReader<'_> {
         self.score(&mut head).await?;
         encode::bulk_header(&mut head, bytes);
         let stored = spool.finish().await.map_err(Broken::Refused)?;
-        end_chunk(sink).await?;
+        self.end_chunk(sink).await?;
         sink.open_passage(ZADD, 2, &head).await?;
         let mut at = 0;
         while at < bytes {
@@ -128,6 +136,7 @@ impl RankReader<'_> {
     async fn score(&mut self, output: &mut BytesMut) -> Result<(), Broken> {
         match self.token().await? {
             Token::Double(score) => {
+                self.has_negative_zero |= score == 0.0 && score.is_sign_negative();
                 put_score(output, score);
                 Ok(())
             }
@@ -136,11 +145,21 @@ impl RankReader<'_> {
                 Ok(())
             }
             Token::Bulk(text) => {
+                self.has_negative_zero |= text == "-0";
                 encode::bulk(output, &text);
                 Ok(())
             }
             _ => Err(self.unexpected()),
         }
+    }
+
+    /// Ends the command and sends the chunk.
+    async fn end_chunk(&mut self, sink: &mut Sink<'_>) -> Result<(), Broken> {
+        let has_negative_zero = std::mem::take(&mut self.has_negative_zero);
+        if let Ok(count @ 1..) = usize::try_from(sink.in_chunk()) {
+            end_members(sink.chunk(), count, has_negative_zero);
+        }
+        sink.flush().await
     }
 
     async fn token(&mut self) -> Result<Token, Broken> {
@@ -153,7 +172,23 @@ impl RankReader<'_> {
     }
 }
 
-fn put_score(output: &mut BytesMut, score: f64) {
+/// Ends the command with so many members.
+///
+/// A small sorted set makes 0 of -0. One that is to hold a -0 is made large first, by a member that is
+/// longer than any that small ones take, and goes again.
+pub(super) fn end_members(chunk: &mut Chunk, members: usize, has_negative_zero: bool) {
+    chunk.end_command(ZADD, members * 2);
+    if has_negative_zero {
+        let large = vec![0; LARGE_MEMBER_BYTES];
+        let mut negative = std::mem::take(chunk);
+        chunk.command(ZADD, &[b"0", &large]);
+        chunk.append(&mut negative);
+        chunk.command(ZREM, &[&large]);
+    }
+}
+
+/// Appends a score as a text that means the same number, bit by bit.
+pub(super) fn put_score(output: &mut BytesMut, score: f64) {
     /// Whole numbers up to here are the same as integers.
     const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
     let is_whole = score.fract() == 0.0 && score.abs() <= WHOLE_MAX;
@@ -161,13 +196,6 @@ fn put_score(output: &mut BytesMut, score: f64) {
         return encode::bulk_int(output, score as i64);
     }
     encode::bulk(output, ryu::Buffer::new().format(score).as_bytes());
-}
-
-async fn end_chunk(sink: &mut Sink<'_>) -> Result<(), Broken> {
-    if let Ok(count @ 1..) = usize::try_from(sink.in_chunk()) {
-        sink.chunk().end_command(ZADD, count * 2);
-    }
-    sink.flush().await
 }
 
 #[cfg(test)]

@@ -108,6 +108,7 @@ impl ScanReader<'_> {
             match self.connection.next_token().await.map_err(Broken::Source)? {
                 Token::Bulk(bytes) => encode::bulk(sink.args(), &bytes),
                 Token::BulkStart(bytes) => {
+                    sink.admit(bytes)?;
                     // The name of a field is needed whole where it may expire.
                     let is_name = index == 0 && self.side.is_some();
                     if bytes > ELEMENT_HELD_MAX && !is_name {
@@ -150,7 +151,10 @@ impl ScanReader<'_> {
                     encode::bulk(&mut arg, &bytes);
                     sink.pass(&arg).await?;
                 }
-                Token::BulkStart(bytes) => pass(self.connection, sink, bytes).await?,
+                Token::BulkStart(bytes) => {
+                    sink.admit(bytes)?;
+                    pass(self.connection, sink, bytes).await?;
+                }
                 _ => return Err(Broken::Source(self.unexpected())),
             }
         }

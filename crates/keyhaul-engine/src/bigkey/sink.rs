@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use keyhaul_client::ValueKind;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::bigkey::builder::Builder;
@@ -20,6 +21,7 @@ use crate::throttle::Throttle;
 pub(crate) struct Sink<'a> {
     pub(crate) builder: &'a mut Builder,
     pub(crate) limits: ChunkLimits,
+    argument_max: u64,
     throttle: &'a Throttle,
     progress: &'a BigKeyProgress,
     /// Writes down what is built.
@@ -42,6 +44,8 @@ pub(crate) struct Sink<'a> {
 pub(crate) struct SinkParts<'a> {
     pub builder: &'a mut Builder,
     pub limits: ChunkLimits,
+    /// Longest argument that the target takes, bytes.
+    pub argument_max: u64,
     pub throttle: &'a Arc<Throttle>,
     pub progress: &'a BigKeyProgress,
     pub log: Box<dyn FnMut(&Mark) + Send + Sync + 'a>,
@@ -55,6 +59,7 @@ impl<'a> Sink<'a> {
         Self {
             builder: parts.builder,
             limits: parts.limits,
+            argument_max: parts.argument_max,
             throttle: parts.throttle,
             progress: parts.progress,
             log: parts.log,
@@ -111,6 +116,20 @@ impl<'a> Sink<'a> {
         self.room() == 0 || self.chunk.bytes() >= self.limits.bytes
     }
 
+    /// Whether the target takes an argument of this length.
+    ///
+    /// # Errors
+    /// [`Broken::Refused`] if not.
+    pub(crate) fn admit(&self, bytes: u64) -> Result<(), Broken> {
+        match bytes > self.argument_max {
+            true => Err(Broken::Refused(format!(
+                "an element of {bytes} bytes is longer than the target takes: raise proto-max-bulk-len there (it is {})",
+                self.argument_max
+            ))),
+            false => Ok(()),
+        }
+    }
+
     /// Mean length of an element so far, bytes.
     pub(crate) fn mean_bytes(&self) -> u64 {
         let bytes = self.bytes + self.chunk.bytes() as u64;
@@ -151,7 +170,7 @@ impl<'a> Sink<'a> {
         self.throttle.pass(bytes).await;
         chunk.elements_after = self.total;
         let mark = self.mark(chunk.last_id.clone());
-        self.marks.push_back(mark);
+        self.note_sent(mark);
         self.builder.send(chunk).await?;
         self.note_built();
         Ok(())
@@ -215,7 +234,7 @@ impl<'a> Sink<'a> {
             return self.compare(last_id);
         }
         let mark = self.mark(last_id.clone());
-        self.marks.push_back(mark);
+        self.note_sent(mark);
         self.builder.close_passage(self.total, last_id).await?;
         self.note_built();
         Ok(())
@@ -251,6 +270,16 @@ impl<'a> Sink<'a> {
         }
     }
 
+    /// Notes a chunk that is about to be sent. Of a stream that is written down: how far it came is found by
+    /// that, as nothing can be taken off its end.
+    fn note_sent(&mut self, mut mark: Mark) {
+        mark.generation = self.builder.generation;
+        if self.builder.kind == ValueKind::Stream {
+            (self.log)(&mark);
+        }
+        self.marks.push_back(mark);
+    }
+
     /// Writes down what the target has acknowledged.
     fn note_built(&mut self) {
         let built = self.builder.built.elements;
@@ -263,7 +292,9 @@ impl<'a> Sink<'a> {
         if let Some(mut mark) = last {
             mark.generation = self.builder.generation;
             self.progress.set(mark.elements, self.bytes);
-            (self.log)(&mark);
+            if self.builder.kind != ValueKind::Stream {
+                (self.log)(&mark);
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::bigkey::Broken;
 use crate::bigkey::chunk::Words;
 use crate::bigkey::sink::Sink;
 
+const SET: Words = &[b"SET"];
 const SETRANGE: Words = &[b"SETRANGE"];
 
 /// Reads a string.
@@ -16,6 +17,8 @@ pub(crate) struct StringReader<'a> {
     pub key: &'a [u8],
     /// Its length, bytes.
     pub length: u64,
+    /// Longest argument that the target takes, bytes.
+    pub argument_max: u64,
 }
 
 impl StringReader<'_> {
@@ -24,7 +27,12 @@ impl StringReader<'_> {
     /// # Errors
     /// [`Broken`].
     pub(crate) async fn run(mut self, sink: &mut Sink<'_>) -> Result<(), Broken> {
-        let page_bytes = sink.limits.bytes as u64;
+        if self.length == 0 {
+            sink.chunk().command(SET, &[b""]);
+            return sink.flush().await;
+        }
+        // A target may take no argument as long as a chunk.
+        let page_bytes = (sink.limits.bytes as u64).min(self.argument_max);
         self.ask(0, page_bytes).await?;
         let mut first = 0;
         while first < self.length {

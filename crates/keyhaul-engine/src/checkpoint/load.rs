@@ -9,7 +9,7 @@ use std::io::{self, BufRead, Read, Write};
 use bytes::Bytes;
 
 use super::record::{Header, LINE_BYTES_MAX, Record, VERSION, Version, line};
-use super::{BigKeyState, JobIdentity, NotMovedRecord, ScanPosition};
+use super::{BigKeyState, JobIdentity, MARKS_KEPT, NotMovedRecord, ScanPosition};
 
 /// What a file turned out to be.
 #[derive(Debug)]
@@ -78,14 +78,21 @@ impl Alive {
                 }
                 self.big_keys.push(BigKeyState {
                     key,
-                    mark: None,
+                    marks: Vec::new(),
                     is_done: false,
                 });
             }
             // A key that is built again is not done, whatever was said before.
-            Record::Mark { big, mark } => self.set_big(big, Some(mark), false)?,
-            Record::Reset { big } => self.set_big(big, None, false)?,
-            Record::Done { big } => self.set_big(big, None, true)?,
+            Record::Mark { big, mark } => {
+                let state = self.big(big)?;
+                state.is_done = false;
+                if state.marks.len() == MARKS_KEPT {
+                    state.marks.remove(0);
+                }
+                state.marks.push(mark);
+            }
+            Record::Reset { big } => self.clear_big(big, false)?,
+            Record::Done { big } => self.clear_big(big, true)?,
             Record::NotMoved(record) => {
                 let name = (record.db, record.key.clone());
                 let place = *self
@@ -101,9 +108,13 @@ impl Alive {
         Some(())
     }
 
-    fn set_big(&mut self, big: u64, mark: Option<super::Mark>, is_done: bool) -> Option<()> {
-        let state = self.big_keys.get_mut(usize::try_from(big).ok()?)?;
-        state.mark = mark;
+    fn big(&mut self, big: u64) -> Option<&mut BigKeyState> {
+        self.big_keys.get_mut(usize::try_from(big).ok()?)
+    }
+
+    fn clear_big(&mut self, big: u64, is_done: bool) -> Option<()> {
+        let state = self.big(big)?;
+        state.marks.clear();
         state.is_done = is_done;
         Some(())
     }
@@ -128,7 +139,7 @@ impl Alive {
         for (big, state) in (0..).zip(&self.big_keys) {
             let key = state.key.clone();
             output.write_all(&line(&Record::Big { big, key })?)?;
-            if let Some(mark) = state.mark.clone() {
+            for mark in state.marks.iter().cloned() {
                 output.write_all(&line(&Record::Mark { big, mark })?)?;
             }
             if state.is_done {

@@ -82,6 +82,9 @@ pub(crate) struct Mark {
     pub generation: u32,
 }
 
+/// So many of the last marks of a key are known later: more than can be in flight.
+pub(crate) const MARKS_KEPT: usize = 4;
+
 /// A key that goes over in chunks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BigKey {
@@ -98,8 +101,8 @@ pub(crate) struct BigKey {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BigKeyState {
     pub key: BigKey,
-    /// The last mark; `None`: nothing is built, or it is done.
-    pub mark: Option<Mark>,
+    /// The last marks, [`MARKS_KEPT`] at most; none: nothing is built, or it is done.
+    pub marks: Vec<Mark>,
     /// Moved or listed.
     pub is_done: bool,
 }

@@ -142,7 +142,8 @@ impl Job {
             },
             chunk_threshold: options.chunk_threshold.min(bulk_len_max),
             lists_missing: matches!(options.scope, Scope::Named(_)),
-            job_id: self.identity().id(),
+            is_strict: options.scope != Scope::Every,
+            job_id: self.identity.id(),
             bulk_len_max,
         }
     }

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use keyhaul_client::Seeds;
 use tokio_util::sync::CancellationToken;
 
-use crate::checkpoint::{Checkpoint, Earlier};
+use crate::checkpoint::{Checkpoint, Earlier, JobIdentity};
 use crate::ledger::Ledger;
 use crate::options::{CopyOptions, OnConflict, Verify};
 use crate::patience::GaveUp;
@@ -40,6 +40,7 @@ use crate::transform::KeyFilter;
 pub struct Job {
     prepared: Prepared,
     filter: Arc<KeyFilter>,
+    identity: JobIdentity,
     checkpoint: Option<Arc<Checkpoint>>,
     /// What an earlier run left, until it is taken over.
     earlier: Mutex<Earlier>,
@@ -68,9 +69,11 @@ impl Job {
         options: CopyOptions,
     ) -> Result<Self, PlanError> {
         let filter = Arc::new(KeyFilter::new(&options));
+        let identity = resume::identity(&source, &target, &options);
         Ok(Self {
             prepared: prepare::prepare(source, target, options).await?,
             filter,
+            identity,
             checkpoint: None,
             earlier: Mutex::new(Earlier::Nothing),
             worked_on: Mutex::default(),

@@ -8,6 +8,8 @@ use crate::checkpoint::{
 };
 use crate::copy::Job;
 use crate::ledger::Ledger;
+use crate::options::CopyOptions;
+use crate::place::Place;
 use crate::plan::PlanError;
 use crate::prepare::{ReadBy, SourceEnd, TargetEnd};
 
@@ -18,6 +20,19 @@ pub(super) struct Earlier {
     pub big_keys: Vec<BigKeyState>,
     /// Big keys of which staging keys are to be removed.
     pub set_aside: Vec<BigKeyState>,
+}
+
+/// What makes another run the same job: both ends, and which keys go over under which name, as the user said it.
+pub(super) fn identity(source: &Place, target: &Place, options: &CopyOptions) -> JobIdentity {
+    let patterns = (&options.key_patterns, &options.key_excludes);
+    let names = (&options.db_map, &options.renames);
+    let keys = (&options.scope, &options.key_types, &options.dbs);
+    let rules = (options.mem_limit, options.on_conflict);
+    JobIdentity {
+        source: source.to_string(),
+        target: target.to_string(),
+        options: format!("{patterns:?} {names:?} {keys:?} {rules:?}"),
+    }
 }
 
 impl Job {
@@ -47,7 +62,7 @@ impl Job {
             true => Start::Restart,
             false => Start::Resume,
         };
-        let opened = Checkpoint::open(state_dir, &self.identity(), start);
+        let opened = Checkpoint::open(state_dir, &self.identity, start);
         let (checkpoint, earlier) = match opened {
             Ok(opened) => opened,
             Err(e @ CheckpointError::Io { .. }) if !self.prepared.options.needs_state_dir => {
@@ -64,20 +79,6 @@ impl Job {
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner) = earlier;
         Ok(())
-    }
-
-    /// What makes another run the same job: both ends, and which keys go over under which name.
-    pub(super) fn identity(&self) -> JobIdentity {
-        let (plan, options) = (&self.prepared.plan, &self.prepared.options);
-        let patterns = (&options.key_patterns, &options.key_excludes);
-        let names = (&options.db_map, &options.renames);
-        let keys = (&options.scope, &options.key_types, &options.dbs);
-        let rules = (options.mem_limit, options.on_conflict);
-        JobIdentity {
-            source: plan.source.endpoint.clone(),
-            target: plan.target.endpoint.clone(),
-            options: format!("{patterns:?} {names:?} {keys:?} {rules:?}"),
-        }
     }
 
     /// Takes over what an earlier run did; only once, as a second pass copies all keys again.

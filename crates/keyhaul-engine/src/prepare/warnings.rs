@@ -2,7 +2,7 @@
 
 use keyhaul_client::{Role, ServerFacts};
 
-use crate::options::{OnConflict, Verify};
+use crate::options::{OnConflict, Scope, Verify};
 use crate::plan::{Plan, SideKind, SidePlan};
 use crate::prepare::{CheckedFile, Prepared, ReadBy, SourceEnd, TargetEnd, kinds};
 
@@ -91,40 +91,50 @@ fn writing(prepared: &Prepared) -> String {
 }
 
 fn limits(prepared: &Prepared, steps: &mut Vec<String>) {
-    match (&prepared.source, prepared.options.mem_limit) {
+    match &prepared.options.scope {
+        Scope::Every => {}
+        Scope::Above(bytes) => {
+            steps.push(format!("only keys above {bytes} bytes of memory go over"));
+        }
+        Scope::Named(keys) => steps.push(format!("only {} key(s) by name go over", keys.len())),
+    }
+    let by_scan = match &prepared.source {
+        SourceEnd::Servers {
+            read_by: ReadBy::Scan(_),
+            sizes,
+            ..
+        } => Some(sizes),
+        _ => None,
+    };
+    match (by_scan, prepared.options.mem_limit) {
         (_, None) => {}
-        (
-            SourceEnd::Servers {
-                read_by: ReadBy::Scan(_),
-                sizes: Some(_),
-                ..
-            },
-            Some(limit),
-        ) => {
+        (Some(Some(_)), Some(limit)) => {
             steps.push(format!(
                 "keys above {limit} bytes of memory are left out and listed"
             ));
         }
-        (
-            SourceEnd::Servers {
-                read_by: ReadBy::Scan(_),
-                ..
-            },
-            Some(limit),
-        ) => {
+        (Some(None), Some(limit)) => {
             steps.push(format!(
                 "no key can be above {limit} bytes: sizes are not asked for"
             ));
         }
-        (_, Some(limit)) => steps.push(format!(
+        (None, Some(limit)) => steps.push(format!(
             "keys whose values are above {limit} bytes in the RDB are left out and listed"
         )),
     }
-    if let TargetEnd::Servers { bulk_len_max, .. } = &prepared.target {
-        steps.push(format!(
-            "payloads above {bulk_len_max} bytes are left out and listed"
-        ));
-    }
+    let TargetEnd::Servers { bulk_len_max, .. } = &prepared.target else {
+        return;
+    };
+    let threshold = prepared.options.chunk_threshold.min(*bulk_len_max);
+    steps.push(match by_scan {
+        Some(None) => format!("no key can be above {threshold} bytes: each goes over as one payload"),
+        Some(Some(_)) => format!(
+            "keys above {threshold} bytes of memory go over element by element, and appear when they are whole"
+        ),
+        None => format!(
+            "values above {threshold} bytes in the RDB go over element by element, and appear when they are whole"
+        ),
+    });
 }
 
 /// What the user should know first.

@@ -28,3 +28,12 @@ pub(crate) struct KeyBatch {
     /// Held until they are settled.
     pub ticket: Option<track::Ticket>,
 }
+
+impl KeyBatch {
+    /// All keys of it are settled, or others stand for them.
+    pub(crate) fn settle(self) {
+        if let Some(ticket) = self.ticket {
+            ticket.settle();
+        }
+    }
+}

@@ -122,8 +122,10 @@ impl Reader {
                 tries: next.tries,
                 ticket: next.ticket.clone(),
             };
-            if next.keys.is_empty() {
-                self.waiting.pop_front();
+            if next.keys.is_empty()
+                && let Some(emptied) = self.waiting.pop_front()
+            {
+                emptied.settle();
             }
             self.in_flight.push_back(batch);
             let Some(batch) = self.in_flight.back() else {
@@ -134,12 +136,13 @@ impl Reader {
         if self.in_flight.is_empty() {
             return Ok(!self.waiting.is_empty());
         }
-        let ticket = self
-            .in_flight
-            .front()
-            .and_then(|batch| batch.ticket.clone());
-        let outcome = self.take_in(ticket.as_ref()).await;
-        self.flush(ticket.as_ref()).await;
+        let Some(batch) = self.in_flight.pop_front() else {
+            return Ok(true);
+        };
+        let outcome = self.take_in(&batch).await;
+        self.flush(batch.ticket.as_ref()).await;
+        // What must be read again stands for itself, and so does what is on its way to the target.
+        batch.settle();
         outcome.map(|()| true)
     }
 
@@ -159,12 +162,9 @@ impl Reader {
         !self.waiting.is_empty()
     }
 
-    /// Takes in the replies of the oldest pipeline.
-    async fn take_in(&mut self, ticket: Option<&Ticket>) -> Result<(), ClientError> {
-        let Some(mut batch) = self.in_flight.pop_front() else {
-            return Ok(());
-        };
-        let keys = std::mem::take(&mut batch.keys);
+    /// Takes in the replies of a pipeline.
+    async fn take_in(&mut self, batch: &KeyBatch) -> Result<(), ClientError> {
+        let keys = &batch.keys;
         let (mut again, mut strays) = (Vec::new(), Vec::new());
         let (mut bytes, mut flushed) = (0, 0);
         let mut passing = None;
@@ -177,7 +177,7 @@ impl Reader {
                     self.put_back(Again {
                         keys: again,
                         is_server_fault: true,
-                        batch: &batch,
+                        batch,
                     });
                     self.read_strays(batch.db, strays).await;
                     return Err(e);
@@ -198,7 +198,7 @@ impl Reader {
                     }
                     if bytes - flushed > PIPELINE_BYTES {
                         flushed = bytes;
-                        self.flush(ticket).await;
+                        self.flush(batch.ticket.as_ref()).await;
                     }
                 }
                 ReadOutcome::Passed => {}
@@ -221,7 +221,7 @@ impl Reader {
         self.put_back(Again {
             keys: again,
             is_server_fault: is_passing,
-            batch: &batch,
+            batch,
         });
         self.read_strays(batch.db, strays).await;
         match passing {

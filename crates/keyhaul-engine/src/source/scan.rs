@@ -229,6 +229,9 @@ impl Scanner {
             self.output.send(batch).await.map_err(|_| GaveUp)?;
             keys = rest;
         }
+        if let Some(ticket) = ticket {
+            ticket.settle();
+        }
         Ok(())
     }
 

@@ -1,11 +1,16 @@
 //! How far the scan of one primary has come, counted by what the target has acknowledged.
 //!
 //! Each page of SCAN gets a ticket, which every batch made of its keys holds until it is settled. A page is
-//! done when its last ticket is gone, and the position is behind the last page before which all are done.
+//! done when all of its tickets are settled, and the position is behind the last page before which all are
+//! done. A ticket that is dropped, with a task that is torn down or a key that nobody cared for, is never
+//! settled: then the position stays before its page.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use bytes::Bytes;
 
 use crate::checkpoint::{Checkpoint, ScanPosition};
 use crate::ledger::Ledger;
@@ -37,16 +42,73 @@ struct Page {
     is_done: bool,
 }
 
-/// Held while keys of a page are not settled.
-#[derive(Debug, Clone)]
-pub(crate) struct Ticket {
-    _held: Arc<Held>,
-}
+/// Held while keys of a page are not settled. Each copy of it must be settled.
+#[derive(Debug)]
+pub(crate) struct Ticket(Arc<Open>);
 
 #[derive(Debug)]
-struct Held {
-    track: Arc<ScanTrack>,
-    index: u64,
+struct Open {
+    of: TicketOf,
+    /// Copies that are not settled.
+    count: AtomicUsize,
+}
+
+/// What a ticket is for.
+#[derive(Debug)]
+enum TicketOf {
+    Page(Arc<ScanTrack>, u64),
+    /// A key that the journal knows by name.
+    BigKey {
+        db: u32,
+        key: Bytes,
+        checkpoint: Arc<Checkpoint>,
+        ledger: Arc<Ledger>,
+    },
+}
+
+impl Clone for Ticket {
+    fn clone(&self) -> Self {
+        self.0.count.fetch_add(1, Ordering::AcqRel);
+        Self(self.0.clone())
+    }
+}
+
+impl Ticket {
+    /// A ticket for one big key that goes over whole.
+    pub(crate) fn of_big_key(
+        db: u32,
+        key: Bytes,
+        checkpoint: Arc<Checkpoint>,
+        ledger: Arc<Ledger>,
+    ) -> Self {
+        Self::new(TicketOf::BigKey {
+            db,
+            key,
+            checkpoint,
+            ledger,
+        })
+    }
+
+    fn new(of: TicketOf) -> Self {
+        let count = AtomicUsize::new(1);
+        Self(Arc::new(Open { of, count }))
+    }
+
+    /// The keys that this copy stands for are settled.
+    pub(crate) fn settle(self) {
+        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            match &self.0.of {
+                TicketOf::Page(track, index) => track.done(*index),
+                TicketOf::BigKey {
+                    db,
+                    key,
+                    checkpoint,
+                    ledger,
+                } if !ledger.leaves_keys() => checkpoint.big_done(*db, key),
+                TicketOf::BigKey { .. } => {}
+            }
+        }
+    }
 }
 
 impl ScanTrack {
@@ -66,12 +128,7 @@ impl ScanTrack {
             is_done: false,
         });
         let index = pages.first + pages.waiting.len() as u64 - 1;
-        Ticket {
-            _held: Arc::new(Held {
-                track: self.clone(),
-                index,
-            }),
-        }
+        Ticket::new(TicketOf::Page(self.clone(), index))
     }
 
     fn done(&self, index: u64) {
@@ -110,16 +167,10 @@ impl ScanTrack {
             && !*is_saved
         {
             let copied = &self.ledger.progress.keys_copied;
-            let copied = copied.load(std::sync::atomic::Ordering::Relaxed);
+            let copied = copied.load(Ordering::Relaxed);
             self.checkpoint.position(position, copied);
             *is_saved = true;
             pages.saved = Some(Instant::now());
         }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.track.done(self.index);
     }
 }

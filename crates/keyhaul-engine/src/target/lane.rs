@@ -181,9 +181,11 @@ impl Lane {
         self.keep(held);
     }
 
-    /// Keeps what failed entries hold until they are repaired.
+    /// Keeps what failed entries hold until they are repaired; else it is settled.
     fn keep(&mut self, held: Option<Arc<Held>>) {
-        if !self.failed.is_empty() || !self.conflicts.is_empty() {
+        if self.failed.is_empty() && self.conflicts.is_empty() {
+            Held::release(held);
+        } else {
             self.kept.extend(held);
         }
     }

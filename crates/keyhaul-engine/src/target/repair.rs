@@ -4,7 +4,7 @@
 use keyhaul_client::{Action, Address, Asking, ClientError, KeyRead};
 use keyhaul_rdb::same_value;
 
-use crate::entry::{Entry, Payload};
+use crate::entry::{Entry, Held, Payload};
 use crate::options::OnConflict;
 use crate::progress::Progress;
 use crate::target::lane::Lane;
@@ -65,7 +65,7 @@ impl Lane {
     /// Repeats what failed until nothing is left or the job is halted.
     pub(super) async fn repair(&mut self) {
         if self.failed.is_empty() && self.conflicts.is_empty() {
-            return self.kept.clear();
+            return;
         }
         while !self.in_flight.is_empty() {
             self.settle_oldest().await;
@@ -100,7 +100,9 @@ impl Lane {
                 self.patience.success(&self.ledger);
             }
         }
-        self.kept.clear();
+        for held in std::mem::take(&mut self.kept) {
+            Held::release(Some(held));
+        }
     }
 
     /// Sends failed entries once more and takes in the replies.

@@ -66,7 +66,10 @@ pub(crate) enum Command {
     /// values to what the target reads, and compares both ends. The source is only read.
     /// Each key goes over as it was at one moment during the run, with its expiry exact to the
     /// millisecond.
-    #[command(after_help = EXAMPLES.to_owned() + &Exit::table())]
+    #[command(
+        after_help = EXAMPLES.to_owned() + &Exit::table(),
+        allow_negative_numbers = true
+    )]
     Replicate(Box<ReplicateArgs>),
 
     /// Copy only the keys above a size, or those that are named
@@ -74,7 +77,10 @@ pub(crate) enum Command {
     /// Each goes over element by element into a key of another name beside its place on the target, which it
     /// takes in one step when it is whole. What was copied of it when the run stops is not copied again by the
     /// same command. `keyhaul replicate` copies big keys the same way, beside all others.
-    #[command(after_help = BIG_KEYS_EXAMPLES.to_owned() + &Exit::table())]
+    #[command(
+        after_help = BIG_KEYS_EXAMPLES.to_owned() + &Exit::table(),
+        allow_negative_numbers = true
+    )]
     BigKeys(Box<BigKeysArgs>),
 
     /// Print the completion script for a shell

@@ -20,6 +20,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keyhaul"));
     command.args(args);
+    // Checkpoints of runs that are stopped on purpose do not belong into a home.
+    command.env("XDG_STATE_HOME", env!("CARGO_TARGET_TMPDIR"));
     for variable in [
         "KEYHAUL_SOURCE_PASS",
         "KEYHAUL_TARGET_PASS",

@@ -1,8 +1,8 @@
 //! Entries of a stream, with stand-ins for those that are pending and not there any more.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use keyhaul_client::{Page, ReadConnection};
-use keyhaul_resp::{Token, encode};
+use keyhaul_resp::{Token, Value, encode};
 
 use super::id::StreamId;
 use super::pending::Vanished;
@@ -66,6 +66,57 @@ impl<'a> EntryReader<'a> {
         self.stand_in(vanished, None, stand_ins, sink).await
     }
 
+    /// Takes entries that were read already, and stand-ins for `vanished`, which are in their order.
+    pub(super) async fn take(
+        &mut self,
+        entries: &Value,
+        vanished: Vec<StreamId>,
+        stand_ins: &mut Vec<StreamId>,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), Broken> {
+        let mut vanished = vanished.into_iter().peekable();
+        for entry in entries.as_list().unwrap_or_default() {
+            let (id, args) = parse(entry).ok_or(Broken::Written)?;
+            while let Some(gone) = vanished.next_if(|gone| *gone < id) {
+                self.put_stand_in(gone, stand_ins, sink).await?;
+            }
+            vanished.next_if_eq(&id);
+            let text = id.to_string();
+            let mut all: Vec<&[u8]> = vec![text.as_bytes()];
+            all.extend(args.iter().map(|arg| arg.as_ref()));
+            sink.chunk().command(XADD, &all);
+            sink.chunk().last_id = Some(text);
+            sink.count(1);
+            self.next = id.next();
+            if sink.is_full() {
+                sink.flush().await?;
+            }
+        }
+        for gone in vanished {
+            self.put_stand_in(gone, stand_ins, sink).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_stand_in(
+        &mut self,
+        gone: StreamId,
+        stand_ins: &mut Vec<StreamId>,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), Broken> {
+        let text = gone.to_string();
+        let chunk = sink.chunk();
+        chunk.command(XADD, &[text.as_bytes(), b"", b""]);
+        chunk.last_id = Some(text);
+        sink.count(1);
+        stand_ins.push(gone);
+        self.next = self.next.max(gone.next());
+        if sink.is_full() {
+            sink.flush().await?;
+        }
+        Ok(())
+    }
+
     /// Puts entries in the place of those that are pending below `id` and were not read.
     async fn stand_in(
         &mut self,
@@ -75,16 +126,7 @@ impl<'a> EntryReader<'a> {
         sink: &mut Sink<'_>,
     ) -> Result<(), Broken> {
         while let Some(gone) = vanished.below(id).await? {
-            let text = gone.to_string();
-            let chunk = sink.chunk();
-            chunk.command(XADD, &[text.as_bytes(), b"", b""]);
-            chunk.last_id = Some(text);
-            sink.count(1);
-            stand_ins.push(gone);
-            self.next = self.next.max(gone.next());
-            if sink.is_full() {
-                sink.flush().await?;
-            }
+            self.put_stand_in(gone, stand_ins, sink).await?;
         }
         Ok(())
     }
@@ -105,9 +147,11 @@ async fn entry(
         match token(connection).await? {
             Token::Bulk(bytes) => encode::bulk(sink.args(), &bytes),
             Token::BulkStart(bytes) if bytes <= ELEMENT_HELD_MAX => {
+                sink.admit(bytes)?;
                 hold(connection, sink.args(), bytes).await?;
             }
             Token::BulkStart(bytes) => {
+                sink.admit(bytes)?;
                 let prefix = sink.args().split_off(begin);
                 sink.flush().await?;
                 sink.open_passage(XADD, arg_count, &prefix).await?;
@@ -138,7 +182,10 @@ async fn rest(
                 encode::bulk(&mut arg, &bytes);
                 sink.pass(&arg).await?;
             }
-            Token::BulkStart(bytes) => pass(connection, sink, bytes).await?,
+            Token::BulkStart(bytes) => {
+                sink.admit(bytes)?;
+                pass(connection, sink, bytes).await?;
+            }
             _ => return Err(unexpected(connection)),
         }
     }
@@ -164,6 +211,24 @@ pub(super) async fn first_id(
         }
         _ => Err(unexpected(connection)),
     }
+}
+
+/// Id, and names and values of an entry.
+fn parse(entry: &Value) -> Option<(StreamId, Vec<Bytes>)> {
+    let [id, args] = entry.as_list()? else {
+        return None;
+    };
+    let args = args.as_list()?.iter().map(|arg| arg.as_bytes().cloned());
+    Some((
+        StreamId::parse(id.as_bytes()?)?,
+        args.collect::<Option<_>>()?,
+    ))
+}
+
+/// The id of the first of these entries.
+pub(super) fn id_of_first(entries: &Value) -> Option<StreamId> {
+    let first = entries.as_list()?.first()?;
+    StreamId::parse(first.as_list()?.first()?.as_bytes()?)
 }
 
 async fn ask(

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use keyhaul_client::{Page, ReadConnection, StreamInfo};
+use keyhaul_client::{Page, ReadConnection, StreamInfo, StreamMoment};
 use keyhaul_resp::Value;
 
 use super::field;
@@ -16,9 +16,10 @@ use crate::bigkey::chunk::{Chunk, Words};
 use crate::bigkey::sink::Sink;
 use crate::bigkey::{Abilities, Broken};
 
-const CREATE: Words = &[b"XGROUP", b"CREATE"];
+pub(super) const CREATE: Words = &[b"XGROUP", b"CREATE"];
 const CREATE_CONSUMER: Words = &[b"XGROUP", b"CREATECONSUMER"];
-const DESTROY: Words = &[b"XGROUP", b"DESTROY"];
+pub(super) const DESTROY: Words = &[b"XGROUP", b"DESTROY"];
+const SETID: Words = &[b"XGROUP", b"SETID"];
 const XCLAIM: Words = &[b"XCLAIM"];
 
 /// Rows of XPENDING that are asked for at a time.
@@ -33,6 +34,15 @@ pub(super) struct GroupReader<'a> {
     pub created: Vec<Bytes>,
 }
 
+/// A group that was made.
+pub(super) struct GroupMade {
+    pub name: Bytes,
+    pub last_id: String,
+    pub entries_read: Option<i64>,
+    /// How much is pending.
+    pub pending: u64,
+}
+
 /// A row of XPENDING.
 struct Row {
     id: Bytes,
@@ -42,87 +52,35 @@ struct Row {
 }
 
 impl GroupReader<'_> {
-    /// Makes all groups on the target; returns how much is pending in each.
+    /// Makes all groups on the target.
     ///
     /// # Errors
     /// [`Broken`].
-    pub(super) async fn copy(
-        &mut self,
-        sink: &mut Sink<'_>,
-    ) -> Result<Vec<(Vec<u8>, u64)>, Broken> {
+    pub(super) async fn copy(&mut self, sink: &mut Sink<'_>) -> Result<Vec<GroupMade>, Broken> {
         let groups = self.info(StreamInfo::Groups).await?;
         let groups = groups.into_list().unwrap_or_default();
         let times = match groups.is_empty() {
             true => HashMap::new(),
-            false => self.first_times().await?,
+            false => first_times(&self.info(StreamInfo::Full).await?),
         };
-        let mut counts = Vec::new();
+        let mut all = Vec::new();
         for group in &groups {
-            let (Some(group_name), Some(last_id)) =
-                (name(group), id_text(group, b"last-delivered-id"))
-            else {
+            let Some(mut made) = made(group) else {
                 return Err(Broken::Source(self.connection.unexpected("XINFO GROUPS")));
             };
-            let read = field(group, b"entries-read").and_then(|read| read.as_int());
-            self.create(sink, &group_name, &last_id, read).await?;
-            self.created.push(group_name.clone());
-            let time = times.get(&group_name).copied();
-            let count = self.claim_all(sink, &group_name, time).await?;
-            counts.push((group_name.to_vec(), count));
+            let consumers = self.info(StreamInfo::Consumers(&made.name)).await?;
+            create(sink, &made, &consumers, self.abilities).await?;
+            self.created.push(made.name.clone());
+            let time = times.get(&made.name).copied();
+            made.pending = self.claim_all(sink, &made.name, time).await?;
+            all.push(made);
         }
-        Ok(counts)
+        Ok(all)
     }
 
     async fn info(&mut self, info: StreamInfo<'_>) -> Result<Value, Broken> {
         let reply = self.connection.stream_info(self.key, info).await;
         reply.map_err(Broken::Source)
-    }
-
-    /// When the first pending entry of each group was delivered, Unix ms.
-    async fn first_times(&mut self) -> Result<HashMap<Bytes, i64>, Broken> {
-        let full = self.info(StreamInfo::Full).await?;
-        let groups = field(&full, b"groups").and_then(|groups| groups.as_list());
-        let mut times = HashMap::new();
-        for group in groups.unwrap_or_default() {
-            let pending = field(group, b"pending").and_then(|pending| pending.as_list());
-            let first = pending.and_then(|rows| rows.first()?.as_list());
-            let time = first.and_then(|row| row.get(2)?.as_int());
-            if let (Some(name), Some(time)) = (name(group), time) {
-                times.insert(name, time);
-            }
-        }
-        Ok(times)
-    }
-
-    /// Makes one group and its consumers.
-    async fn create(
-        &mut self,
-        sink: &mut Sink<'_>,
-        group: &Bytes,
-        last_id: &str,
-        entries_read: Option<i64>,
-    ) -> Result<(), Broken> {
-        let consumers = self.info(StreamInfo::Consumers(group)).await?;
-        let mut chunk = Chunk::default();
-        let read = entries_read.map(|read| read.to_string());
-        let mut args: Vec<&[u8]> = vec![group, last_id.as_bytes(), b"MKSTREAM"];
-        if self.abilities.stream_offsets
-            && let Some(read) = &read
-        {
-            args.extend([&b"ENTRIESREAD"[..], read.as_bytes()]);
-        }
-        chunk.command(CREATE, &args);
-        for consumer in consumers.as_list().unwrap_or_default() {
-            let Some(consumer) = name(consumer) else {
-                return Err(Broken::Source(
-                    self.connection.unexpected("XINFO CONSUMERS"),
-                ));
-            };
-            if self.abilities.creates_consumers {
-                chunk.command(CREATE_CONSUMER, &[group, &consumer]);
-            }
-        }
-        send(sink, chunk).await
     }
 
     /// Makes all that is pending in a group; returns how much.
@@ -144,26 +102,12 @@ impl GroupReader<'_> {
             };
             let again = usize::from(count > 0);
             let mut chunk = Chunk::default();
-            for row in rows.iter().skip(again) {
-                let (time, deliveries) = (
-                    (now_ms - row.idle_ms).to_string(),
-                    row.deliveries.to_string(),
-                );
-                let args: [&[u8]; 10] = [
-                    group,
-                    &row.consumer,
-                    b"0",
-                    &row.id,
-                    b"TIME",
-                    time.as_bytes(),
-                    b"RETRYCOUNT",
-                    deliveries.as_bytes(),
-                    b"FORCE",
-                    b"JUSTID",
-                ];
-                chunk.command(XCLAIM, &args);
-                count += 1;
-            }
+            count += claim(
+                &mut chunk,
+                group,
+                rows.get(again..).unwrap_or_default(),
+                now_ms,
+            );
             let is_last = (rows.len() as u64) < ROWS_MAX;
             if let Some(last) = rows.last() {
                 (from, known_time) = (last.id.clone(), now_ms - last.idle_ms);
@@ -188,6 +132,119 @@ impl GroupReader<'_> {
         let rows = reply.as_list().unwrap_or_default().iter().map(row);
         let rows: Option<Vec<Row>> = rows.collect();
         rows.ok_or_else(|| Broken::Source(self.connection.unexpected("XPENDING")))
+    }
+}
+
+/// Appends what makes these rows pending; returns how many they are.
+fn claim(chunk: &mut Chunk, group: &Bytes, rows: &[Row], now_ms: i64) -> u64 {
+    for row in rows {
+        let (time, deliveries) = (now_ms - row.idle_ms, row.deliveries.to_string());
+        let args: [&[u8]; 10] = [
+            group,
+            &row.consumer,
+            b"0",
+            &row.id,
+            b"TIME",
+            &time.to_string().into_bytes(),
+            b"RETRYCOUNT",
+            deliveries.as_bytes(),
+            b"FORCE",
+            b"JUSTID",
+        ];
+        chunk.command(XCLAIM, &args);
+    }
+    rows.len() as u64
+}
+
+/// Makes all groups of a stream as it was at one moment.
+///
+/// # Errors
+/// [`Broken`].
+pub(super) async fn copy_moment(
+    moment: &StreamMoment,
+    abilities: Abilities,
+    sink: &mut Sink<'_>,
+) -> Result<Vec<GroupMade>, Broken> {
+    let times = first_times(&moment.full);
+    let mut all = Vec::new();
+    let groups = moment.groups.as_list().unwrap_or_default();
+    for (group, (consumers, pending)) in groups.iter().zip(&moment.of_groups) {
+        let mut made = made(group).ok_or(Broken::Written)?;
+        create(sink, &made, consumers, abilities).await?;
+        let rows = pending.as_list().unwrap_or_default().iter().map(row);
+        let rows: Vec<Row> = rows.collect::<Option<_>>().ok_or(Broken::Written)?;
+        let first_time = times.get(&made.name).copied();
+        if let (Some(time), Some(first)) = (first_time, rows.first()) {
+            let now_ms = time + first.idle_ms;
+            for rows in rows.chunks(ROWS_MAX as usize) {
+                let mut chunk = Chunk::default();
+                made.pending += claim(&mut chunk, &made.name, rows, now_ms);
+                send(sink, chunk).await?;
+            }
+        }
+        all.push(made);
+    }
+    Ok(all)
+}
+
+/// From XINFO GROUPS.
+fn made(group: &Value) -> Option<GroupMade> {
+    Some(GroupMade {
+        name: name(group)?,
+        last_id: id_text(group, b"last-delivered-id")?,
+        entries_read: field(group, b"entries-read").and_then(|read| read.as_int()),
+        pending: 0,
+    })
+}
+
+/// When the first pending entry of each group was delivered, Unix ms; from XINFO STREAM FULL.
+fn first_times(full: &Value) -> HashMap<Bytes, i64> {
+    let groups = field(full, b"groups").and_then(|groups| groups.as_list());
+    let mut times = HashMap::new();
+    for group in groups.unwrap_or_default() {
+        let pending = field(group, b"pending").and_then(|pending| pending.as_list());
+        let first = pending.and_then(|rows| rows.first()?.as_list());
+        let time = first.and_then(|row| row.get(2)?.as_int());
+        if let (Some(name), Some(time)) = (name(group), time) {
+            times.insert(name, time);
+        }
+    }
+    times
+}
+
+/// Makes one group and its consumers.
+async fn create(
+    sink: &mut Sink<'_>,
+    group: &GroupMade,
+    consumers: &Value,
+    abilities: Abilities,
+) -> Result<(), Broken> {
+    let mut chunk = Chunk::default();
+    chunk.command(
+        CREATE,
+        &[&group.name, group.last_id.as_bytes(), b"MKSTREAM"],
+    );
+    for consumer in consumers.as_list().unwrap_or_default() {
+        let consumer = name(consumer).ok_or(Broken::Written)?;
+        if abilities.creates_consumers {
+            chunk.command(CREATE_CONSUMER, &[&group.name, &consumer]);
+        }
+    }
+    send(sink, chunk).await
+}
+
+/// Sets the groups' positions, once the stream itself is as it must be: a server corrects what a group has read
+/// by what the stream holds.
+pub(super) fn set_positions(chunk: &mut Chunk, groups: &[GroupMade], abilities: Abilities) {
+    for group in groups {
+        let read = group.entries_read.map(|read| read.to_string());
+        let mut args: Vec<&[u8]> = vec![&group.name, group.last_id.as_bytes()];
+        if abilities.stream_offsets
+            && let Some(read) = &read
+        {
+            args.extend([&b"ENTRIESREAD"[..], read.as_bytes()]);
+        }
+        chunk.command(SETID, &args);
     }
 }
 

@@ -132,3 +132,17 @@ pub(super) fn name(map: &keyhaul_resp::Value) -> Option<bytes::Bytes> {
 pub(super) fn id_text(map: &keyhaul_resp::Value, field: &[u8]) -> Option<String> {
     text(map, field)
 }
+
+/// The ids of these pages of XPENDING from one on, each once, in their order.
+pub(super) fn ids<'a>(
+    pages: impl Iterator<Item = &'a keyhaul_resp::Value>,
+    from: Option<StreamId>,
+) -> Vec<StreamId> {
+    let rows = pages.flat_map(|page| page.as_list().unwrap_or_default());
+    let id = |row: &keyhaul_resp::Value| StreamId::parse(row.as_list()?.first()?.as_bytes()?);
+    let ids = rows.filter_map(id).filter(|id| Some(*id) >= from);
+    let mut ids: Vec<StreamId> = ids.collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}

@@ -11,6 +11,7 @@
 
 mod bystander;
 mod giants;
+mod machine;
 mod measured;
 mod report;
 mod small;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use keyhaul_testkit::{Server, process};
 
 use crate::bystander::{Bystander, Waits};
+use crate::machine;
 
 /// The longest that a copy may take.
 const DEADLINE: Duration = Duration::from_secs(600);
@@ -19,6 +20,8 @@ pub(crate) struct Measured {
     /// CPU of the busiest process of a side: one thread does the work of a server.
     pub(crate) busiest_cpu: f64,
     pub(crate) own_cpu: f64,
+    /// CPU of everything else on the machine meanwhile.
+    pub(crate) others_cpu: f64,
     pub(crate) rss_mib: f64,
     /// What a bystander of each server felt, where there was one: source, target.
     pub(crate) bystanders: Option<(Waits, Waits)>,
@@ -56,6 +59,7 @@ pub(crate) fn measure(
             .collect::<Vec<f64>>()
     };
     let (sources_before, targets_before) = (cpu(sources), cpu(targets));
+    let machine_before = machine::cpu_seconds_of_others();
     let mut command = Command::new(keyhaul);
     command
         .arg("replicate")
@@ -69,23 +73,26 @@ pub(crate) fn measure(
         outcome.stdout,
         outcome.stderr
     );
+    let machine_cpu = machine::cpu_seconds_of_others() - machine_before;
     let spent = |servers: &[&Server], before: &[f64]| -> Vec<f64> {
         let pairs = cpu(servers).into_iter().zip(before);
         pairs.map(|(after, before)| after - before).collect()
     };
     let per_source = spent(sources, &sources_before);
     let per_target = spent(targets, &targets_before);
+    let (source_cpu, target_cpu) = (per_source.iter().sum(), per_target.iter().sum());
     Measured {
         name: name.into(),
         wall: outcome.elapsed.as_secs_f64(),
-        source_cpu: per_source.iter().sum(),
-        target_cpu: per_target.iter().sum(),
+        source_cpu,
+        target_cpu,
         busiest_cpu: per_source
             .iter()
             .chain(&per_target)
             .copied()
             .fold(0.0, f64::max),
         own_cpu: outcome.cpu_seconds,
+        others_cpu: (machine_cpu - source_cpu - target_cpu - outcome.cpu_seconds).max(0.0),
         rss_mib: outcome.peak_rss_bytes as f64 / 1024.0 / 1024.0,
         bystanders: None,
     }

@@ -1,0 +1,209 @@
+//! Big values that lie in a file: taken apart there and built by element, as those of live servers are.
+//!
+//! ```text
+//!   file ─► parts ─► cutter ─► chunks ─► builder ─► staging key ─► length, expiry, RENAME
+//! ```
+//!
+//! - [`parts`] reads the value and tells its elements.
+//! - [`cutter`] makes chunks of them, [`stream`] those of a stream.
+//!
+//! The value never changes and can be read again from its start at any time. So nothing has to be watched,
+//! and where a link breaks in a way that leaves no other choice it is begun anew.
+
+mod cutter;
+mod parts;
+mod stream;
+
+use std::sync::Arc;
+
+use keyhaul_client::{Backoff, KeyExpiry, ValueKind};
+use keyhaul_rdb::{Element, Form, KeyType, StreamId};
+
+use crate::bigkey::builder::{Builder, Place};
+use crate::bigkey::finish::Expected;
+use crate::bigkey::{Abilities, Broken, ChunkLimits};
+use crate::ledger::Ledger;
+use crate::options::OnConflict;
+use crate::progress::{BigKeyProgress, Progress};
+use crate::site::Site;
+use crate::source::stored::Stored;
+use crate::throttle::Throttle;
+
+pub(crate) use crate::bigkey::finish::Placed;
+use cutter::{Cut, Cutter};
+use parts::Parts;
+
+/// How often a value is begun anew because what was built was lost.
+const TRIES_MAX: u32 = 5;
+
+/// How values of a job are built.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StoredRules {
+    pub job_id: u64,
+    pub limits: ChunkLimits,
+    pub abilities: Abilities,
+    pub retry_for: std::time::Duration,
+}
+
+/// A value and where it goes.
+pub(crate) struct StoredCopy<'a> {
+    pub rules: StoredRules,
+    pub target: Arc<Site>,
+    pub ledger: Arc<Ledger>,
+    pub throttle: &'a Throttle,
+    pub progress: &'a BigKeyProgress,
+    pub on_conflict: OnConflict,
+    /// Longest argument that the target takes, bytes.
+    pub bulk_len_max: u64,
+    pub place: Place,
+    pub expiry: KeyExpiry,
+    pub stored: &'a Stored,
+    pub form: Form,
+}
+
+/// The type whose elements a form holds; `None`: it has none that are known.
+pub(crate) fn kind_of(form: Form) -> Option<ValueKind> {
+    match form {
+        Form::Module | Form::ModuleOld => None,
+        form => ValueKind::of_type_name(KeyType::name(form.key_type()).as_bytes()),
+    }
+}
+
+impl StoredCopy<'_> {
+    /// Builds the value and puts it in its place. Nothing of it stays when that fails.
+    ///
+    /// # Errors
+    /// [`Broken::Refused`] and [`Broken::Stopped`].
+    pub(crate) async fn run(self) -> Result<Placed, Broken> {
+        let Some(kind) = kind_of(self.form) else {
+            return Err(Broken::Refused("its elements are not known".into()));
+        };
+        self.progress
+            .describe(kind.type_name(), self.elements_stated());
+        let (site, ledger) = (self.target.clone(), self.ledger.clone());
+        let retry_for = self.rules.retry_for;
+        let mut builder = Builder::new(site, ledger, self.place.clone(), kind, retry_for);
+        let placed = self.build(&mut builder).await;
+        if placed.is_err() {
+            // What stays of a target that is gone expires.
+            let _ = builder.remove().await;
+        }
+        placed
+    }
+
+    async fn build(&self, builder: &mut Builder) -> Result<Placed, Broken> {
+        if self.on_conflict != OnConflict::Replace {
+            let key = self.place.target_key.clone();
+            if builder.call(&[b"EXISTS", &key]).await?.as_int() != Some(0) {
+                return Ok(Placed::Conflict);
+            }
+        }
+        self.refuse_length(builder.kind)?;
+        let pending = match builder.kind {
+            ValueKind::Stream => self.pending_ids().await?,
+            _ => Vec::new(),
+        };
+        let mut backoff = Backoff::default();
+        for _ in 0..TRIES_MAX {
+            match self.attempt(builder, pending.clone()).await {
+                Err(Broken::Lost | Broken::Interrupted) => {}
+                settled => return settled,
+            }
+            Progress::add(&self.ledger.progress.retries, 1);
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next_wait()) => {}
+                () = self.ledger.stop.cancelled() => return Err(Broken::Stopped),
+            }
+        }
+        Err(Broken::Refused(format!(
+            "the target lost what was built of it {TRIES_MAX} times"
+        )))
+    }
+
+    /// A string that is too long for the target shows before anything is sent: what it takes in the file
+    /// without its head, 19 bytes at most, is no longer than itself.
+    fn refuse_length(&self, kind: ValueKind) -> Result<(), Broken> {
+        const HEAD_BYTES_MAX: u64 = 19;
+        let bytes = self.stored.bytes.saturating_sub(HEAD_BYTES_MAX);
+        match kind == ValueKind::String && bytes > self.bulk_len_max {
+            true => Err(Broken::Refused(cutter::string_too_long(self.bulk_len_max))),
+            false => Ok(()),
+        }
+    }
+
+    /// How many elements the value says it has; 0 where its form does not begin with that.
+    fn elements_stated(&self) -> u64 {
+        0
+    }
+
+    /// The ids that are pending in any group of a stream, in their order, each once.
+    async fn pending_ids(&self) -> Result<Vec<StreamId>, Broken> {
+        let mut parts = Parts::new(self.stored, self.form)?;
+        let mut ids = Vec::new();
+        while !parts.is_done() {
+            parts.tell(&mut |element| {
+                if let Element::Pending { id, .. } = element {
+                    ids.push(id);
+                }
+            })?;
+            self.pause()?;
+            parts.fill().await?;
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
+    }
+
+    fn pause(&self) -> Result<(), Broken> {
+        match self.ledger.stop.is_cancelled() {
+            true => Err(Broken::Stopped),
+            false => Ok(()),
+        }
+    }
+
+    /// One try.
+    async fn attempt(
+        &self,
+        builder: &mut Builder,
+        pending: Vec<StreamId>,
+    ) -> Result<Placed, Broken> {
+        builder.begin().await?;
+        let mut parts = Parts::new(self.stored, self.form)?;
+        let mut cutter = Cutter::new(self, builder.kind, pending);
+        let mut bytes = 0;
+        while !parts.is_done() {
+            parts.tell(&mut |element| cutter.take(element))?;
+            if parts.is_done() {
+                cutter.end();
+            }
+            cutter.refusal()?;
+            while let Some(cut) = cutter.next_cut() {
+                self.pause()?;
+                match cut {
+                    Cut::Drain => builder.drain().await?,
+                    Cut::Chunk(chunk) => {
+                        bytes += chunk.bytes() as u64;
+                        self.throttle.pass(chunk.bytes() as u64).await;
+                        builder.send(chunk).await?;
+                    }
+                }
+                self.progress.set(builder.built.elements, bytes);
+            }
+            parts.fill().await?;
+        }
+        builder.drain().await?;
+        cutter.check(builder).await?;
+        let Expected { length, expiring } = cutter.expected();
+        let is_empty = length == 0 && builder.kind != ValueKind::String;
+        if is_empty && builder.kind != ValueKind::Stream {
+            // All of its fields have expired.
+            return Ok(Placed::Expired);
+        }
+        let staging = builder.staging();
+        if expiring > 0 && expiring == length && builder.length(&staging).await? == 0 {
+            return Ok(Placed::Expired);
+        }
+        let expected = Expected { length, expiring };
+        builder.place(self.expiry, expected, self.on_conflict).await
+    }
+}
