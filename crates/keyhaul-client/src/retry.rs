@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::endpoint::Address;
 use crate::error::{ClientError, ServerError};
 use crate::slot::Slot;
@@ -50,6 +52,16 @@ impl ServerError {
             | b"NOREPLICAS" | b"MISCONF" | b"NOGOODSLAVE" | b"INPROG" => Action::Wait,
             b"CLUSTERDOWN" | b"READONLY" | b"UNBLOCKED" | b"FAILOVER" => Action::Refresh,
             b"OOM" => Action::Full,
+            // A transaction that was discarded when it was to be executed says why behind a colon.
+            b"EXECABORT" => {
+                const WHY: &[u8] = b"because of: ";
+                let text = self.as_bytes();
+                let at = text.windows(WHY.len()).position(|part| part == WHY);
+                let why = at.and_then(|at| text.get(at + WHY.len()..));
+                why.map_or(Action::GiveUp, |why| {
+                    Self::new(Bytes::copy_from_slice(why)).action()
+                })
+            }
             b"ERR" if self.mentions("max number of clients") => Action::Wait,
             _ => Action::GiveUp,
         }
@@ -129,7 +141,6 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
 
     #[test]
     fn every_code_has_its_action() {
@@ -163,6 +174,14 @@ mod tests {
             (
                 "OOM command not allowed when used memory > 'maxmemory'.",
                 Action::Full,
+            ),
+            (
+                "EXECABORT Transaction discarded because of: OOM command not allowed when used memory > 'maxmemory'.",
+                Action::Full,
+            ),
+            (
+                "EXECABORT Transaction discarded because of previous errors.",
+                Action::GiveUp,
             ),
             ("ERR max number of clients reached", Action::Wait),
             (

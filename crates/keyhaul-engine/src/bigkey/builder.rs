@@ -69,6 +69,8 @@ pub(crate) struct Builder {
     pub(crate) built: Built,
     /// What may be applied of an earlier run, while that is found out.
     candidates: Vec<Built>,
+    /// Whether what is built was taken over from a link that broke: of a string its length tells nothing then.
+    pub(crate) was_taken_over: bool,
     /// Repairs since something was applied.
     repairs: u32,
     connection: Option<TargetConnection>,
@@ -93,6 +95,7 @@ impl Builder {
             generation: 0,
             built: Built::default(),
             candidates: Vec::new(),
+            was_taken_over: false,
             repairs: 0,
             connection: None,
             in_flight: VecDeque::new(),
@@ -113,6 +116,7 @@ impl Builder {
     pub(crate) async fn begin(&mut self) -> Result<(), Broken> {
         self.drop_link();
         self.built = Built::default();
+        self.was_taken_over = false;
         self.generation += 1;
         self.remove_staging().await
     }
@@ -418,6 +422,7 @@ impl Builder {
     /// than that is there.
     async fn take_over(&mut self) -> Result<bool, ClientError> {
         let (kind, built) = (self.kind, self.built.clone());
+        self.was_taken_over = true;
         let old = self.staging();
         let new = staging::name(self.place.job, &self.place.target_key, self.generation + 1);
         let reads = self.link().await?;

@@ -136,6 +136,16 @@ impl<'a> Sink<'a> {
         bytes / self.total().max(1)
     }
 
+    /// Whether what is built already is read again.
+    pub(crate) fn is_comparing(&self) -> bool {
+        self.expected.is_some()
+    }
+
+    /// The digest of all arguments so far, where none of them tell of others.
+    pub(crate) fn digest(&self) -> u128 {
+        self.digest.digest128()
+    }
+
     /// What follows in this chunk tells of its elements: it counts, but not in the order of the elements.
     pub(crate) fn begin_about(&mut self) {
         self.about_from = Some(self.chunk.bytes());

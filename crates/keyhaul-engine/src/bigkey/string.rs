@@ -1,11 +1,13 @@
 //! Reads strings: GETRANGE. Its elements are bytes. SETRANGE writes them where they belong, so that a part that
 //! is written twice does no harm.
 
+use bytes::BytesMut;
 use keyhaul_client::{Page, ReadConnection};
 use keyhaul_resp::{Token, encode};
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::bigkey::Broken;
-use crate::bigkey::chunk::Words;
+use crate::bigkey::chunk::{Chunk, Words};
 use crate::bigkey::sink::Sink;
 
 const SET: Words = &[b"SET"];
@@ -33,6 +35,9 @@ impl StringReader<'_> {
         }
         // A target may take no argument as long as a chunk.
         let page_bytes = (sink.limits.bytes as u64).min(self.argument_max);
+        if self.length > page_bytes && !sink.is_comparing() {
+            self.make_room(sink).await?;
+        }
         self.ask(0, page_bytes).await?;
         let mut first = 0;
         while first < self.length {
@@ -44,7 +49,42 @@ impl StringReader<'_> {
             self.page(sink, first).await?;
             first = next;
         }
+        if sink.builder.was_taken_over {
+            sink.finish().await?;
+            return self.read_back(sink, page_bytes).await;
+        }
         Ok(())
+    }
+
+    /// Makes the string as long as it will be. A server that has to move a growing string again and again
+    /// needs ten times as long for it.
+    async fn make_room(&self, sink: &mut Sink<'_>) -> Result<(), Broken> {
+        let mut chunk = Chunk::default();
+        let last = (self.length - 1).to_string();
+        chunk.command(SETRANGE, &[last.as_bytes(), b"\0"]);
+        sink.builder.send(chunk).await
+    }
+
+    /// Reads the staging key. Its length does not tell what a target lost that failed over.
+    async fn read_back(&self, sink: &mut Sink<'_>, page_bytes: u64) -> Result<(), Broken> {
+        let staging = sink.builder.staging();
+        let mut digest = Xxh3::new();
+        let mut first = 0;
+        while first < self.length {
+            let last = (first + page_bytes - 1).to_string();
+            let begin = first.to_string();
+            let args: [&[u8]; 4] = [b"GETRANGE", &staging, begin.as_bytes(), last.as_bytes()];
+            let page = sink.builder.call(&args).await?;
+            let mut encoded = BytesMut::new();
+            encode::bulk(&mut encoded, begin.as_bytes());
+            encode::bulk(&mut encoded, page.as_bytes().map_or(b"", |bytes| bytes));
+            digest.update(&encoded);
+            first += page_bytes;
+        }
+        match digest.digest128() == sink.digest() {
+            true => Ok(()),
+            false => Err(Broken::Lost),
+        }
     }
 
     async fn ask(&mut self, first: u64, count: u64) -> Result<(), Broken> {

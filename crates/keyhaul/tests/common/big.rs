@@ -200,6 +200,7 @@ pub(crate) fn staging_keys(server: &Server) -> Vec<(u32, String)> {
                 .map(|name| (db, name.escape_ascii().to_string())),
         );
     }
+    found.sort();
     found
 }
 
