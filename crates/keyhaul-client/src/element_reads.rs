@@ -152,6 +152,43 @@ impl ReadConnection {
         name.ok_or_else(|| self.connection.unexpected("TYPE"))
     }
 
+    /// Asks the server to tell when what is read over this connection is written (CLIENT TRACKING, Redis >= 6.0,
+    /// with RESP3). A server that does not is no error: WATCH tells it too, at the end.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn notice_writes(&mut self) -> Result<(), ClientError> {
+        if !self.greeting().resp3 {
+            return Ok(());
+        }
+        match self.connection.call(&[b"CLIENT", b"TRACKING", b"ON"]).await {
+            Ok(_) | Err(ClientError::Server { .. }) => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Whether the server told of a write since the last time, as far as [`ReadConnection::next_token`] came by
+    /// it: to a key of a name that was read here, in any db. It may also have forgotten what it tracks.
+    pub fn take_notice(&mut self) -> bool {
+        std::mem::take(&mut self.has_noticed)
+    }
+
+    /// Passes over a message that is no reply and has so many elements.
+    async fn pass_push(&mut self, elements: u64) -> Result<(), ClientError> {
+        let mut left = elements;
+        while left > 0 {
+            left -= 1;
+            match self.connection.token().await? {
+                Token::Array(more) | Token::Set(more) => left = left.saturating_add(more),
+                Token::Map(pairs) => left = left.saturating_add(pairs.saturating_mul(2)),
+                Token::BulkStart(_) => while self.connection.token().await? != Token::BulkEnd {},
+                _ => {}
+            }
+        }
+        self.has_noticed = true;
+        Ok(())
+    }
+
     /// Stops watching.
     ///
     /// # Errors
@@ -462,6 +499,7 @@ impl ReadConnection {
         loop {
             match self.connection.buffered_token()? {
                 Some(Token::Error(text)) => return Err(self.connection.server_error(text)),
+                Some(Token::Push(elements)) => self.pass_push(elements).await?,
                 Some(token) => return Ok(token),
                 None => self.connection.fill().await?,
             }

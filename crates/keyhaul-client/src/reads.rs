@@ -29,6 +29,8 @@ pub struct ReadConnection {
     /// The key whose payload is coming in parts, if there is one.
     pub(crate) large: Option<FirstReading>,
     pub(crate) half: HalfRead,
+    /// A write to a key that was read here was told.
+    pub(crate) has_noticed: bool,
     db: Option<u32>,
 }
 
@@ -98,6 +100,7 @@ impl ReadConnection {
             expiry,
             large: None,
             half: HalfRead::default(),
+            has_noticed: false,
             db: None,
         }
     }

@@ -148,7 +148,7 @@ impl Conversion {
             Payload::Value { version, .. } => {
                 self.shape == Shape::Value && *version == self.reader.rdb_version
             }
-            Payload::Parts(_) => true,
+            Payload::Parts(_) | Payload::Elements(_) => true,
         }
     }
 
@@ -190,7 +190,7 @@ impl Conversion {
                 },
                 Shape::Value,
             ) => self.make_value(form, version, value, buffer),
-            (parts @ Payload::Parts(_), _) => Ok(Made::Same(parts)),
+            (same @ (Payload::Parts(_) | Payload::Elements(_)), _) => Ok(Made::Same(same)),
         }
     }
 

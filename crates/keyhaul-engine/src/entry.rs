@@ -6,7 +6,9 @@ use bytes::Bytes;
 use keyhaul_rdb::Form;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
+use crate::source::stored::Stored;
 use crate::source::track::Ticket;
+use crate::throttle::Throttle;
 
 /// One key, read and named for the target.
 #[derive(Debug)]
@@ -49,6 +51,21 @@ pub(crate) enum Payload {
     },
     /// Too large to be held: it passes through while it arrives.
     Parts(Parts),
+    /// Too large to go over in one piece: it lies in a file and goes over by element.
+    Elements(Elements),
+}
+
+/// A value that is taken apart where it lies.
+#[derive(Debug)]
+pub(crate) struct Elements {
+    /// The value.
+    pub stored: Stored,
+    /// Its form.
+    pub form: Form,
+    /// What holds its chunks back to the rate that was asked for.
+    pub throttle: Arc<Throttle>,
+    /// What became of it: it is always settled.
+    pub verdict: oneshot::Sender<Verdict>,
 }
 
 /// A payload that passes through in parts.
@@ -115,11 +132,12 @@ impl Entry {
         self.other_source_key.as_ref().unwrap_or(&self.target_key)
     }
 
-    /// Length of the payload, bytes.
+    /// Length of the payload, bytes; 0 where there is none, but elements.
     pub(crate) fn payload_bytes(&self) -> u64 {
         match &self.payload {
             Payload::Whole(bytes) | Payload::Value { value: bytes, .. } => bytes.len() as u64,
             Payload::Parts(parts) => parts.payload_bytes,
+            Payload::Elements(_) => 0,
         }
     }
 }

@@ -38,6 +38,7 @@ pub(crate) struct Outlet {
     /// The RDB version that the source writes, where its payloads do not tell in time.
     source_version: u16,
     payload_max: u64,
+    chunk_threshold: u64,
     ledger: Arc<Ledger>,
     transform: Arc<Transform>,
     lanes: Arc<Lanes>,
@@ -64,6 +65,8 @@ pub(crate) struct OutletOptions {
     pub source_version: u16,
     /// Longest payload that the target takes, bytes.
     pub payload_max: u64,
+    /// Values that are longer in an RDB go over by element, bytes.
+    pub chunk_threshold: u64,
 }
 
 impl Lanes {
@@ -116,6 +119,7 @@ impl Outlet {
             conversion: Arc::new(conversion),
             source_version: options.source_version,
             payload_max: options.payload_max,
+            chunk_threshold: options.chunk_threshold,
             ledger,
             transform: Arc::new(transform),
             lanes: Arc::new(lanes),
@@ -167,6 +171,11 @@ impl Outlet {
     /// Longest payload that the target takes, bytes.
     pub(crate) fn payload_max(&self) -> u64 {
         self.payload_max
+    }
+
+    /// Values that are longer in an RDB go over by element, bytes.
+    pub(crate) fn chunk_threshold(&self) -> u64 {
+        self.chunk_threshold
     }
 
     /// What holds transfers back to the rate that was asked for.
@@ -230,7 +239,7 @@ impl Outlet {
             Payload::Whole(bytes) | Payload::Value { value: bytes, .. } => {
                 bytes.len() as u64 + ENTRY_BYTES
             }
-            Payload::Parts(_) => ENTRY_BYTES,
+            Payload::Parts(_) | Payload::Elements(_) => ENTRY_BYTES,
         };
         let units = entries.iter().map(held).sum::<u64>() / CHARGE_UNIT + 1;
         let units = u32::try_from(units)

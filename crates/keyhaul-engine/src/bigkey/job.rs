@@ -11,6 +11,7 @@ use crate::bigkey::finish::{Expected, Placed};
 use crate::bigkey::list::ListReader;
 use crate::bigkey::ranks::RankReader;
 use crate::bigkey::scan::ScanReader;
+use crate::bigkey::sentry::Sentry;
 use crate::bigkey::sink::{Sink, SinkParts};
 use crate::bigkey::stream::StreamReader;
 use crate::bigkey::string::StringReader;
@@ -25,12 +26,12 @@ use crate::site::Site;
 use crate::source::stray::StrayReader;
 use crate::source::track::Ticket;
 
-/// How often a key is begun anew because it was written meanwhile, or what was built was lost.
+/// How often a key is read because it was written meanwhile, or what was built was lost.
 const TRIES_MAX: u32 = 5;
 /// How often a key is read again because a link failed in the middle of an element too long to be held.
 const INTERRUPTIONS_MAX: u32 = 50;
 /// The longest wait before a key that was written is begun anew.
-const WAIT_MAX: Duration = Duration::from_secs(8);
+const WAIT_MAX: Duration = Duration::from_secs(4);
 
 /// What all big keys of a job have in common.
 pub(crate) struct Rules {
@@ -171,13 +172,17 @@ impl BigCopy {
                         )));
                     }
                 }
-                Broken::Source(_) | Broken::Written | Broken::Lost => {
+                // What brought us here was counted.
+                Broken::Outdated => self.forget(),
+                Broken::Source(_) | Broken::Noticed | Broken::Written | Broken::Lost => {
                     tries += 1;
-                    let is_written = !matches!(broken, Broken::Lost);
-                    self.forget();
+                    let is_lost = matches!(broken, Broken::Lost);
+                    if !matches!(broken, Broken::Noticed) {
+                        self.forget();
+                    }
                     if tries >= TRIES_MAX {
                         self.clear().await?;
-                        return Err(Broken::Refused(unsettled(is_written)));
+                        return Err(Broken::Refused(unsettled(is_lost)));
                     }
                     Progress::add(&self.rules.ledger.progress.retries, 1);
                     self.wait(&mut backoff).await?;
@@ -394,6 +399,9 @@ impl BigCopy {
         builder: &mut Builder,
     ) -> Result<Reading, Broken> {
         let rules = self.rules.clone();
+        if kind != ValueKind::Stream {
+            connection.notice_writes().await.map_err(Broken::Source)?;
+        }
         let needs_side = kind == ValueKind::Stream
             || (kind == ValueKind::Hash && rules.abilities.source_field_expiry);
         let mut side = match needs_side {
@@ -412,6 +420,13 @@ impl BigCopy {
                 checkpoint.big_mark(db, &key, new);
             }
         });
+        let mut sentry = Sentry {
+            site: rules.source.clone(),
+            db,
+            key: self.key.key.clone(),
+            kind,
+            watching: None,
+        };
         let mut sink = Sink::new(SinkParts {
             builder,
             limits: rules.limits,
@@ -446,6 +461,7 @@ impl BigCopy {
             ValueKind::Hash | ValueKind::Set => {
                 let reader = ScanReader {
                     connection,
+                    sentry: &mut sentry,
                     side: side.as_mut(),
                     kind,
                     key,
@@ -458,6 +474,7 @@ impl BigCopy {
             ValueKind::SortedSet => {
                 let reader = RankReader {
                     connection,
+                    sentry: &mut sentry,
                     key,
                     length,
                     mean_bytes,
@@ -468,6 +485,7 @@ impl BigCopy {
             ValueKind::List => {
                 let reader = ListReader {
                     connection,
+                    sentry: &mut sentry,
                     key,
                     length,
                     mean_bytes,
@@ -477,6 +495,7 @@ impl BigCopy {
             ValueKind::String => {
                 let reader = StringReader {
                     connection,
+                    sentry: &mut sentry,
                     key,
                     length,
                     argument_max: rules.bulk_len_max,
@@ -486,10 +505,11 @@ impl BigCopy {
         }
         let expiry = connection.key_expiry(key).await.map_err(Broken::Source)?;
         let unchanged = connection.unchanged_length(kind, key).await;
-        let Some(length) = unchanged.map_err(Broken::Source)? else {
-            return Err(Broken::Written);
-        };
+        let unchanged = unchanged.map_err(Broken::Source)?;
         sink.finish().await?;
+        let Some(length) = unchanged else {
+            return Err(Broken::Noticed);
+        };
         // Fields whose time is over are counted by a server until it finds them, and not told.
         let untold = length.saturating_sub(sink.total());
         if expiring > 0 || kind == ValueKind::Hash && rules.abilities.source_field_expiry {
@@ -561,11 +581,10 @@ fn became_another(error: &ClientError) -> bool {
     }
 }
 
-fn unsettled(is_written: bool) -> String {
-    match is_written {
-        true => format!(
-            "it was written during each of {TRIES_MAX} tries, so no one state of it could be copied: copy it while nobody writes it, or raise --chunk-threshold above its size to let it go in one piece"
-        ),
-        false => format!("the target lost what was built of it {TRIES_MAX} times"),
+fn unsettled(is_lost: bool) -> String {
+    match is_lost {
+        false => "it was written during each of several tries, so no one state of it could be copied: copy it while nobody writes it, or raise --chunk-threshold above its size to let it go in one piece"
+            .to_owned(),
+        true => format!("the target lost what was built of it {TRIES_MAX} times"),
     }
 }

@@ -6,6 +6,7 @@ use keyhaul_resp::{Token, encode};
 
 use crate::bigkey::chunk::Words;
 use crate::bigkey::scan::{hold, pass};
+use crate::bigkey::sentry::Sentry;
 use crate::bigkey::sink::Sink;
 use crate::bigkey::{Broken, ELEMENT_HELD_MAX, page_count};
 
@@ -14,6 +15,7 @@ const RPUSH: Words = &[b"RPUSH"];
 /// Reads a list.
 pub(crate) struct ListReader<'a> {
     pub connection: &'a mut ReadConnection,
+    pub sentry: &'a mut Sentry,
     pub key: &'a [u8],
     /// Items, by LLEN.
     pub length: u64,
@@ -43,6 +45,7 @@ impl ListReader<'_> {
                     end_chunk(sink).await?;
                 }
             }
+            self.sentry.look(self.connection).await?;
             if upto >= self.length {
                 return end_chunk(sink).await;
             }

@@ -9,8 +9,10 @@
 //! - [`queue`] takes the names of big keys and works on several at once, beside the small ones.
 //! - [`job`] copies one key: it tries, waits, tries again, and settles what becomes of it.
 //! - [`scan`], [`ranks`], [`list`], [`string`] and [`stream`] read one kind of value each, page by page.
+//! - [`sentry`] finds out early that a value is written meanwhile.
 //! - [`sink`] cuts elements into chunks. It keeps a digest of all that was read, so that a later try can
 //!   prove that what an earlier one built is still the beginning of the value.
+//! - [`stored`] takes values apart that lie in RDB files and snapshots.
 //! - [`builder`] sends [`chunk`]s into the staging key ([`staging`]); [`finish`] puts it in its place.
 
 pub(crate) mod builder;
@@ -21,8 +23,10 @@ mod list;
 pub(crate) mod queue;
 mod ranks;
 mod scan;
+mod sentry;
 mod sink;
 mod staging;
+pub(crate) mod stored;
 mod stream;
 mod string;
 
@@ -37,7 +41,11 @@ pub(crate) enum Broken {
     Interrupted,
     /// The staging key is not what was built: begin anew.
     Lost,
-    /// The value was written: begin anew.
+    /// The value was written, it may be only behind what is built, or in its expiry: read it again.
+    Noticed,
+    /// What is built is not how the value begins any more: begin anew.
+    Outdated,
+    /// The value was written in a way that what is built is of no use: begin anew.
     Written,
     /// It cannot go over; why.
     Refused(String),

@@ -10,6 +10,7 @@ use keyhaul_resp::{Token, encode};
 
 use crate::bigkey::chunk::{Chunk, Words};
 use crate::bigkey::scan::hold;
+use crate::bigkey::sentry::Sentry;
 use crate::bigkey::sink::Sink;
 use crate::bigkey::{Broken, ELEMENT_HELD_MAX, page_count};
 use crate::source::stored::Spool;
@@ -23,6 +24,7 @@ const LARGE_MEMBER_BYTES: usize = 16 * 1024;
 /// Reads a sorted set.
 pub(crate) struct RankReader<'a> {
     pub connection: &'a mut ReadConnection,
+    pub sentry: &'a mut Sentry,
     pub key: &'a [u8],
     /// Members, by ZCARD.
     pub length: u64,
@@ -52,6 +54,7 @@ impl RankReader<'_> {
                     self.end_chunk(sink).await?;
                 }
             }
+            self.sentry.look(self.connection).await?;
             if upto >= self.length {
                 return self.end_chunk(sink).await;
             }

@@ -9,6 +9,7 @@ use keyhaul_client::{ClientError, Page, ReadConnection, ValueKind};
 use keyhaul_resp::{Token, encode};
 
 use crate::bigkey::chunk::Words;
+use crate::bigkey::sentry::Sentry;
 use crate::bigkey::sink::Sink;
 use crate::bigkey::{Abilities, Broken, ELEMENT_HELD_MAX, page_count};
 
@@ -20,6 +21,7 @@ const HPEXPIREAT: Words = &[b"HPEXPIREAT"];
 /// Reads a hash or a set.
 pub(crate) struct ScanReader<'a> {
     pub connection: &'a mut ReadConnection,
+    pub sentry: &'a mut Sentry,
     /// For the expiries of fields; `None`: the source does not know such.
     pub side: Option<&'a mut ReadConnection>,
     pub kind: ValueKind,
@@ -53,6 +55,7 @@ impl ScanReader<'_> {
                     self.end_chunk(sink, &mut fields).await?;
                 }
             }
+            self.sentry.look(self.connection).await?;
             if cursor == 0 {
                 self.end_chunk(sink, &mut fields).await?;
                 return Ok(self.expiring);

@@ -189,11 +189,11 @@ impl<'a> Sink<'a> {
     /// Sends the chunk and waits until all is applied.
     ///
     /// # Errors
-    /// [`Broken`]; [`Broken::Written`] also when the value ended before what is built already.
+    /// [`Broken`]; [`Broken::Outdated`] also when the value ended before what is built already.
     pub(crate) async fn finish(&mut self) -> Result<(), Broken> {
         self.flush().await?;
         if self.expected.is_some() {
-            return Err(Broken::Written);
+            return Err(Broken::Outdated);
         }
         self.builder.drain().await?;
         self.note_built();
@@ -264,7 +264,7 @@ impl<'a> Sink<'a> {
         }
         let found = self.mark(last_id);
         if self.total > expected.elements || found.digest != expected.digest {
-            return Err(Broken::Written);
+            return Err(Broken::Outdated);
         }
         self.expected = None;
         Ok(())

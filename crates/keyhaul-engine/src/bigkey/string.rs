@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::bigkey::Broken;
 use crate::bigkey::chunk::{Chunk, Words};
+use crate::bigkey::sentry::Sentry;
 use crate::bigkey::sink::Sink;
 
 const SET: Words = &[b"SET"];
@@ -16,6 +17,7 @@ const SETRANGE: Words = &[b"SETRANGE"];
 /// Reads a string.
 pub(crate) struct StringReader<'a> {
     pub connection: &'a mut ReadConnection,
+    pub sentry: &'a mut Sentry,
     pub key: &'a [u8],
     /// Its length, bytes.
     pub length: u64,
@@ -47,6 +49,7 @@ impl StringReader<'_> {
                 self.ask(next, page_bytes).await?;
             }
             self.page(sink, first).await?;
+            self.sentry.look(self.connection).await?;
             first = next;
         }
         if sink.builder.was_taken_over {
@@ -109,8 +112,8 @@ impl StringReader<'_> {
             _ => return Err(unexpected(self.connection)),
         };
         if bytes == 0 {
-            // Shorter than it was: it was written, and the end will tell.
-            return Err(Broken::Written);
+            // Shorter than it was.
+            return Err(Broken::Noticed);
         }
         sink.chunk().end_command(SETRANGE, 2);
         sink.count(bytes);

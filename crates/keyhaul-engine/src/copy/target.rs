@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::bigkey::stored::StoredRules;
+use crate::bigkey::{CHUNK_BYTES, ChunkLimits};
 use crate::conversion::{Conversion, Shape};
 use crate::copy::Job;
 use crate::ledger::Ledger;
@@ -40,6 +42,7 @@ impl Job {
                     on_conflict: prepared.options.on_conflict,
                     may_repeat: matches!(prepared.source, SourceEnd::Servers { .. }),
                     bulk_len_max: *bulk_len_max,
+                    stored: self.stored_rules(),
                     refusals: Default::default(),
                 });
                 let threads = prepared.options.threads as usize;
@@ -79,6 +82,12 @@ impl Job {
                 TargetEnd::Servers { bulk_len_max, .. } => *bulk_len_max,
                 TargetEnd::File(_) => u64::MAX,
             },
+            chunk_threshold: match &prepared.target {
+                TargetEnd::Servers { bulk_len_max, .. } => {
+                    prepared.options.chunk_threshold.min(*bulk_len_max)
+                }
+                TargetEnd::File(_) => u64::MAX,
+            },
         };
         let outlet = Outlet::new(transform, lanes, conversion, options, ledger.clone());
         Ok(Way {
@@ -86,6 +95,19 @@ impl Job {
             file,
             tasks,
         })
+    }
+
+    fn stored_rules(&self) -> StoredRules {
+        let options = &self.prepared.options;
+        StoredRules {
+            job_id: self.identity.id(),
+            limits: ChunkLimits {
+                bytes: CHUNK_BYTES,
+                elements: u64::from(options.chunk_elements),
+            },
+            abilities: self.prepared.abilities,
+            retry_for: options.retry_for,
+        }
     }
 }
 

@@ -6,8 +6,10 @@ use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
 use keyhaul_rdb::{Crc64, FOOTER_BYTES, Flaw, Form, Reencoder, Refusal};
+use tokio::sync::oneshot;
 
-use crate::entry::{Payload, Usage, Verdict};
+use crate::bigkey::stored::kind_of;
+use crate::entry::{Elements, Payload, Usage, Verdict};
 use crate::route::Outlet;
 use crate::source::large::Passage;
 
@@ -89,8 +91,8 @@ fn no_room(error: &io::Error) -> String {
 }
 
 impl Stored {
-    /// Sends the value to the lane of its key, encoded anew if the target needs that, and again as long
-    /// as the lane asks for it. What cannot go is listed.
+    /// Sends the value to the lane of its key: a large one to be taken apart, else encoded anew if the
+    /// target needs that, and again as long as the lane asks for it. What cannot go is listed.
     pub(crate) async fn send(self, outlet: &Outlet, key: &StoredKey) -> Verdict {
         let reader = outlet.conversion.reader;
         let head = match self.read_at(0, 16).await {
@@ -101,6 +103,9 @@ impl Stored {
             Ok(to) => to,
             Err(refusal) => return give_up(outlet, key, refusal.to_string()),
         };
+        if self.bytes > outlet.chunk_threshold() && kind_of(key.form).is_some() {
+            return self.send_elements(outlet, key).await;
+        }
         let stored = match to == key.form {
             true => self,
             false => match self.reencoded(outlet, key, to).await {
@@ -121,6 +126,23 @@ impl Stored {
             key,
             "it could not be passed on, its transfer was cut again and again".into(),
         )
+    }
+
+    /// Hands the value to the lane of its key, which builds it element by element, and waits for that.
+    async fn send_elements(self, outlet: &Outlet, key: &StoredKey) -> Verdict {
+        let (verdict, answer) = oneshot::channel();
+        let payload = Payload::Elements(Elements {
+            stored: self,
+            form: key.form,
+            throttle: outlet.throttle().clone(),
+            verdict,
+        });
+        let (name, at) = (key.key.clone(), key.expire_at_ms);
+        // Nothing but RESTORE sets how much a key was used.
+        let entry = outlet.entry(key.db, name, payload, at, Usage::default());
+        outlet.send(vec![entry]).await;
+        // A lane that is gone lists nothing any more, nor need it: the job failed.
+        answer.await.unwrap_or(Verdict::Settled)
     }
 
     async fn send_once(&self, outlet: &Outlet, key: &StoredKey, form: Form) -> io::Result<Verdict> {

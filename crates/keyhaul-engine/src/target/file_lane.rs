@@ -45,8 +45,8 @@ fn write(file: &mut RdbFile, mut entry: Entry, ledger: &Ledger) -> Result<(), Fi
             value.len() as u64
         }
         Payload::Parts(parts) => return write_parts(file, &entry, parts, ledger),
-        // Nothing of the kind comes here: values for a file have no footer.
-        Payload::Whole(_) => return Ok(()),
+        // Nothing of the kind comes here: values for a file have no footer and are not taken apart.
+        Payload::Whole(_) | Payload::Elements(_) => return Ok(()),
     };
     count(ledger, bytes);
     Ok(())

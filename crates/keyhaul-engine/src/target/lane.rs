@@ -18,6 +18,7 @@ use keyhaul_client::{Address, ClientError, Mode, ServerError, Slot, TargetConnec
 use keyhaul_resp::{Token, encode};
 use tokio::sync::mpsc;
 
+use crate::bigkey::stored::StoredRules;
 use crate::entry::{Batch, Entry, Held, Payload, Verdict};
 use crate::ledger::Ledger;
 use crate::options::OnConflict;
@@ -44,6 +45,8 @@ pub(crate) struct LaneRules {
     pub may_repeat: bool,
     /// Longest payload that the target takes, bytes.
     pub bulk_len_max: u64,
+    /// How values are built that go over by element.
+    pub stored: StoredRules,
     pub refusals: Refusals,
 }
 
@@ -128,13 +131,18 @@ impl Lane {
         for entry in batch.entries {
             if self.ledger.has_halted() {
                 self.list(&entry, "the run stopped before it was written".to_owned());
-                if let Payload::Parts(parts) = entry.payload {
-                    // Else its reader would try again. It may be gone.
-                    let _ = parts.verdict.send(Verdict::Settled);
-                }
+                // Else its reader would try again. It may be gone.
+                let _ = match entry.payload {
+                    Payload::Parts(parts) => parts.verdict.send(Verdict::Settled),
+                    Payload::Elements(elements) => elements.verdict.send(Verdict::Settled),
+                    _ => Ok(()),
+                };
             } else if let Payload::Parts(_) = entry.payload {
                 self.settle_all().await;
                 self.pass(entry).await;
+            } else if let Payload::Elements(_) = entry.payload {
+                self.settle_all().await;
+                self.build(entry).await;
             } else if let Some(reason) = self.objection(&entry) {
                 self.list(&entry, reason);
             } else {

@@ -1,15 +1,19 @@
-//! A payload too large to be held passes through to the target while it arrives from the source.
+//! Values too large to be held: a payload passes through to the target while it arrives from the source, and
+//! what lies in a file is built by element.
 //!
 //! RESTORE is one command: the target shows nothing of the key before the last byte. If the source
 //! fails in the middle, the connection is dropped and the target forgets the half command.
 
-use keyhaul_client::{Action, Address, ClientError};
+use keyhaul_client::{Action, Address, ClientError, KeyExpiry};
 
-use crate::entry::{Entry, Part, Parts, Payload, Verdict};
+use crate::bigkey::Broken;
+use crate::bigkey::builder::Place;
+use crate::bigkey::stored::{Placed, StoredCopy};
+use crate::entry::{Elements, Entry, Part, Parts, Payload, Verdict};
 use crate::options::OnConflict;
 use crate::progress::Progress;
 use crate::target::lane::Lane;
-use crate::target::repair::CONFLICT;
+use crate::target::repair::{CONFLICT, CONFLICT_EXISTS};
 use crate::target::restore;
 
 /// How the transfer of one payload went.
@@ -30,6 +34,58 @@ impl Lane {
         let verdict = self.transfer_and_judge(&entry, &mut parts).await;
         // The reader may be gone with a halted job.
         let _ = parts.verdict.send(verdict);
+    }
+
+    /// Builds one value by element and tells its reader that it is settled. Nothing else is in flight.
+    pub(super) async fn build(&mut self, mut entry: Entry) {
+        let nothing = Payload::Whole(bytes::Bytes::new());
+        let Payload::Elements(elements) = std::mem::replace(&mut entry.payload, nothing) else {
+            return;
+        };
+        let built = self.build_from(&entry, &elements).await;
+        match built {
+            Ok(Placed::Done) => {
+                self.remember(&entry);
+                self.count(1, 0);
+                Progress::add(&self.ledger.progress.keys_chunked, 1);
+            }
+            Ok(Placed::Conflict) => match self.rules.on_conflict {
+                OnConflict::Skip => Progress::add(&self.ledger.progress.keys_skipped, 1),
+                _ if self.has_written(&entry) => {}
+                _ => self.list(&entry, CONFLICT_EXISTS.to_owned()),
+            },
+            Ok(Placed::Expired) => Progress::add(&self.ledger.progress.keys_gone, 1),
+            Err(Broken::Refused(reason)) => self.list(&entry, reason),
+            Err(_) => self.list(&entry, "the run stopped before it was whole".to_owned()),
+        }
+        // The reader may be gone with a halted job.
+        let _ = elements.verdict.send(Verdict::Settled);
+    }
+
+    async fn build_from(&self, entry: &Entry, elements: &Elements) -> Result<Placed, Broken> {
+        let (rules, ledger) = (&self.rules, &self.ledger);
+        let name = entry.source_key();
+        let progress = ledger.progress.begin_big_key(entry.source_db, name);
+        let copy = StoredCopy {
+            rules: rules.stored,
+            target: rules.target.clone(),
+            ledger: ledger.clone(),
+            throttle: &elements.throttle,
+            progress: &progress,
+            on_conflict: rules.on_conflict,
+            bulk_len_max: rules.bulk_len_max,
+            place: Place {
+                job: rules.stored.job_id,
+                target_key: entry.target_key.clone(),
+                target_db: entry.target_db,
+            },
+            expiry: entry.expire_at_ms.map_or(KeyExpiry::Never, KeyExpiry::At),
+            stored: &elements.stored,
+            form: elements.form,
+        };
+        let built = copy.run().await;
+        ledger.progress.end_big_key(&progress);
+        built
     }
 
     async fn transfer_and_judge(&mut self, entry: &Entry, parts: &mut Parts) -> Verdict {

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use keyhaul_client::ValueKind;
 use keyhaul_rdb::{Element, Refusal, StreamId};
 use keyhaul_resp::encode;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::StoredCopy;
 use super::stream::StreamCutter;
@@ -50,6 +51,8 @@ pub(super) struct Cutter {
     has_negative_zero: bool,
     ready: VecDeque<Cut>,
     refused: Option<String>,
+    /// Of a string.
+    digest: Xxh3,
     stream: StreamCutter,
 }
 
@@ -70,6 +73,7 @@ impl Cutter {
             has_negative_zero: false,
             ready: VecDeque::new(),
             refused: None,
+            digest: Xxh3::new(),
             stream: StreamCutter::new(pending),
         }
     }
@@ -149,7 +153,38 @@ impl Cutter {
     /// # Errors
     /// [`Broken`].
     pub(super) async fn check(&self, builder: &mut Builder) -> Result<(), Broken> {
+        if self.kind == ValueKind::String && builder.was_taken_over {
+            self.read_back(builder).await?;
+        }
         self.stream.check(builder).await
+    }
+
+    /// Makes a long string as long as it will be. A server that has to move a growing string again and again
+    /// needs ten times as long for it.
+    pub(super) fn make_room(&mut self, length: u64) {
+        let is_long = length > self.limits.bytes as u64 && length <= self.bulk_len_max;
+        if self.kind == ValueKind::String && is_long {
+            let last = (length - 1).to_string();
+            self.chunk.command(SETRANGE, &[last.as_bytes(), b"\0"]);
+        }
+    }
+
+    /// Reads the staging key. Its length does not tell what a target lost that failed over.
+    async fn read_back(&self, builder: &mut Builder) -> Result<(), Broken> {
+        let staging = builder.staging();
+        let page_bytes = self.limits.bytes as u64;
+        let (mut digest, mut first) = (Xxh3::new(), 0);
+        while first < self.total {
+            let (begin, end) = (first.to_string(), (first + page_bytes - 1).to_string());
+            let args: [&[u8]; 4] = [b"GETRANGE", &staging, begin.as_bytes(), end.as_bytes()];
+            let page = builder.call(&args).await?;
+            digest.update(page.as_bytes().map_or(b"", |bytes| bytes));
+            first += page_bytes;
+        }
+        match digest.digest128() == self.digest.digest128() {
+            true => Ok(()),
+            false => Err(Broken::Lost),
+        }
     }
 
     pub(super) fn refuse(&mut self, reason: String) {
@@ -187,6 +222,7 @@ impl Cutter {
             if self.total > self.bulk_len_max {
                 return self.refuse(string_too_long(self.bulk_len_max));
             }
+            self.digest.update(piece);
             self.chunk.command(SETRANGE, &[offset.as_bytes(), piece]);
             if self.chunk.bytes() >= self.limits.bytes {
                 self.end_chunk();

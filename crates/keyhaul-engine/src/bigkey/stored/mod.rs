@@ -78,12 +78,12 @@ impl StoredCopy<'_> {
         let Some(kind) = kind_of(self.form) else {
             return Err(Broken::Refused("its elements are not known".into()));
         };
-        self.progress
-            .describe(kind.type_name(), self.elements_stated());
+        let elements = parts::elements_stated(self.stored, self.form).await;
+        self.progress.describe(kind.type_name(), elements);
         let (site, ledger) = (self.target.clone(), self.ledger.clone());
         let retry_for = self.rules.retry_for;
         let mut builder = Builder::new(site, ledger, self.place.clone(), kind, retry_for);
-        let placed = self.build(&mut builder).await;
+        let placed = self.build(&mut builder, elements).await;
         if placed.is_err() {
             // What stays of a target that is gone expires.
             let _ = builder.remove().await;
@@ -91,21 +91,19 @@ impl StoredCopy<'_> {
         placed
     }
 
-    async fn build(&self, builder: &mut Builder) -> Result<Placed, Broken> {
+    async fn build(&self, builder: &mut Builder, elements: u64) -> Result<Placed, Broken> {
+        if builder.kind == ValueKind::String && elements > self.bulk_len_max {
+            return Err(Broken::Refused(cutter::string_too_long(self.bulk_len_max)));
+        }
         if self.on_conflict != OnConflict::Replace {
             let key = self.place.target_key.clone();
             if builder.call(&[b"EXISTS", &key]).await?.as_int() != Some(0) {
                 return Ok(Placed::Conflict);
             }
         }
-        self.refuse_length(builder.kind)?;
-        let pending = match builder.kind {
-            ValueKind::Stream => self.pending_ids().await?,
-            _ => Vec::new(),
-        };
         let mut backoff = Backoff::default();
         for _ in 0..TRIES_MAX {
-            match self.attempt(builder, pending.clone()).await {
+            match self.attempt(builder, elements).await {
                 Err(Broken::Lost | Broken::Interrupted) => {}
                 settled => return settled,
             }
@@ -118,22 +116,6 @@ impl StoredCopy<'_> {
         Err(Broken::Refused(format!(
             "the target lost what was built of it {TRIES_MAX} times"
         )))
-    }
-
-    /// A string that is too long for the target shows before anything is sent: what it takes in the file
-    /// without its head, 19 bytes at most, is no longer than itself.
-    fn refuse_length(&self, kind: ValueKind) -> Result<(), Broken> {
-        const HEAD_BYTES_MAX: u64 = 19;
-        let bytes = self.stored.bytes.saturating_sub(HEAD_BYTES_MAX);
-        match kind == ValueKind::String && bytes > self.bulk_len_max {
-            true => Err(Broken::Refused(cutter::string_too_long(self.bulk_len_max))),
-            false => Ok(()),
-        }
-    }
-
-    /// How many elements the value says it has; 0 where its form does not begin with that.
-    fn elements_stated(&self) -> u64 {
-        0
     }
 
     /// The ids that are pending in any group of a stream, in their order, each once.
@@ -161,15 +143,16 @@ impl StoredCopy<'_> {
         }
     }
 
-    /// One try.
-    async fn attempt(
-        &self,
-        builder: &mut Builder,
-        pending: Vec<StreamId>,
-    ) -> Result<Placed, Broken> {
+    /// One try. `elements`: how many the value says it has.
+    async fn attempt(&self, builder: &mut Builder, elements: u64) -> Result<Placed, Broken> {
         builder.begin().await?;
+        let pending = match builder.kind {
+            ValueKind::Stream => self.pending_ids().await?,
+            _ => Vec::new(),
+        };
         let mut parts = Parts::new(self.stored, self.form)?;
         let mut cutter = Cutter::new(self, builder.kind, pending);
+        cutter.make_room(elements);
         let mut bytes = 0;
         while !parts.is_done() {
             parts.tell(&mut |element| cutter.take(element))?;
@@ -194,8 +177,8 @@ impl StoredCopy<'_> {
         builder.drain().await?;
         cutter.check(builder).await?;
         let Expected { length, expiring } = cutter.expected();
-        let is_empty = length == 0 && builder.kind != ValueKind::String;
-        if is_empty && builder.kind != ValueKind::Stream {
+        let may_be_empty = matches!(builder.kind, ValueKind::String | ValueKind::Stream);
+        if length == 0 && !may_be_empty {
             // All of its fields have expired.
             return Ok(Placed::Expired);
         }

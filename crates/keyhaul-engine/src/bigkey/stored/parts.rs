@@ -79,6 +79,72 @@ impl<'a> Parts<'a> {
     }
 }
 
+/// How many elements the head of a value says it has, of a string how many bytes; 0 where it does not say that.
+pub(super) async fn elements_stated(stored: &Stored, form: Form) -> u64 {
+    /// A compressed string: its length follows that of what it is compressed to.
+    const COMPRESSED: u8 = 0xc3;
+    let before = match form {
+        Form::List | Form::Set | Form::Zset | Form::ZsetText | Form::Hash => 0,
+        Form::HashExpiringOld | Form::HashExpiringValkey | Form::String => 0,
+        // The earliest of all expiries.
+        Form::HashExpiring => 8,
+        _ => return 0,
+    };
+    let head = stored.read_at(0, 32).await.unwrap_or_default();
+    let head = head.get(before..).unwrap_or_default();
+    let stated = match head.split_first() {
+        Some((&COMPRESSED, rest)) => length(rest).and_then(|(_, rest)| length(rest)),
+        _ => length(head),
+    };
+    stated.map_or(0, |(length, _)| length)
+}
+
+/// A length as all RDB versions write it, and what follows it: the two highest bits tell how many bytes it takes.
+fn length(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (first, rest) = bytes.split_first()?;
+    match (first >> 6, first) {
+        (0, _) => Some((u64::from(*first), rest)),
+        (1, _) => {
+            let (second, rest) = rest.split_first()?;
+            Some((u64::from(first & 0x3f) << 8 | u64::from(*second), rest))
+        }
+        (_, 0x80) => {
+            let (four, rest) = rest.split_first_chunk()?;
+            Some((u64::from(u32::from_be_bytes(*four)), rest))
+        }
+        (_, 0x81) => {
+            let (eight, rest) = rest.split_first_chunk()?;
+            Some((u64::from_be_bytes(*eight), rest))
+        }
+        _ => None,
+    }
+}
+
 fn damaged(flaw: Flaw) -> Broken {
     Broken::Refused(format!("its value cannot be taken apart: {flaw}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths() {
+        // What follows the length is so many bytes.
+        type Row<'a> = (&'a [u8], Option<(u64, usize)>);
+        let rows: [Row<'_>; 7] = [
+            (b"\x05x", Some((5, 1))),
+            (b"\x41\x02x", Some((0x102, 1))),
+            (b"\x80\0\x01\0\0x", Some((0x1_0000, 1))),
+            (b"\x81\0\0\0\x01\0\0\0\0", Some((1 << 32, 0))),
+            (b"\x80\0\x01", None),
+            // A number in the place of a string.
+            (b"\xc0\x05", None),
+            (b"", None),
+        ];
+        for (bytes, expected) in rows {
+            let found = length(bytes).map(|(length, rest)| (length, rest.len()));
+            assert_eq!(found, expected, "{bytes:?}");
+        }
+    }
 }

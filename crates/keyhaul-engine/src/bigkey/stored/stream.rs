@@ -126,6 +126,7 @@ impl StreamCutter {
         while let Some(gone) = self.pending.next() {
             self.stand_in(cutter, gone);
         }
+        self.pending = Vec::new().into_iter().peekable();
         if cutter.total == 0 {
             // No entries, and yet a stream: one is put in, and trimmed at the end.
             self.stand_in(cutter, StreamId { ms: 0, seq: 1 });
@@ -179,7 +180,8 @@ impl StreamCutter {
         let found = self.deliveries.binary_search_by_key(&id, |(id, ..)| *id);
         let delivery = found.ok().and_then(|index| self.deliveries.get(index));
         let (Some((group, _)), Some((_, time, count))) = (self.groups.last(), delivery) else {
-            return cutter.refuse("a consumer has an entry that is not pending in its group".into());
+            return cutter
+                .refuse("a consumer has an entry that is not pending in its group".into());
         };
         let (id, time, count) = (id.to_string(), time.to_string(), count.to_string());
         let args: [&[u8]; 10] = [
