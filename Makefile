@@ -1,6 +1,8 @@
 # Everything a developer or a CI job runs. `make` alone lists the targets.
 
 CARGO ?= cargo
+# Most tests wait for servers: more at a time than there are cores.
+export RUST_TEST_THREADS ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help build test test-long bench demo clean compiler lints

@@ -125,6 +125,44 @@ pub struct StreamMoment {
     pub of_groups: Vec<(Value, Value)>,
 }
 
+/// What holds other values.
+#[derive(Debug, Clone, Copy)]
+enum Aggregate {
+    List,
+    Map,
+}
+
+impl Aggregate {
+    fn of(self, values: Vec<Value>) -> Value {
+        match self {
+            Self::List => Value::Array(values),
+            Self::Map => {
+                let mut values = values.into_iter();
+                let mut pairs = Vec::new();
+                while let (Some(name), Some(value)) = (values.next(), values.next()) {
+                    pairs.push((name, value));
+                }
+                Value::Map(pairs)
+            }
+        }
+    }
+}
+
+/// Puts a value where it belongs, and all that are complete with it; the outermost one when it is complete.
+fn close(open: &mut Vec<(Aggregate, u64, Vec<Value>)>, value: Value) -> Option<Value> {
+    let mut value = value;
+    while let Some((aggregate, missing, values)) = open.last_mut() {
+        values.push(value);
+        *missing -= 1;
+        if *missing > 0 {
+            return None;
+        }
+        value = aggregate.of(std::mem::take(values));
+        open.pop();
+    }
+    Some(value)
+}
+
 impl ReadConnection {
     /// Begins to watch the key, forgetting what was watched before, and tells its type: `none` when there
     /// is no such key.
@@ -369,18 +407,23 @@ impl ReadConnection {
         key: &[u8],
         info: StreamInfo<'_>,
     ) -> Result<Value, ClientError> {
+        let output = self.connection.output();
         match info {
-            StreamInfo::Stream => self.connection.call(&[b"XINFO", b"STREAM", key]).await,
+            StreamInfo::Stream => encode::command(output, &[b"XINFO", b"STREAM", key]),
             StreamInfo::Full => {
                 let args: [&[u8]; 6] = [b"XINFO", b"STREAM", key, b"FULL", b"COUNT", b"1"];
-                self.connection.call(&args).await
+                encode::command(output, &args);
             }
-            StreamInfo::Groups => self.connection.call(&[b"XINFO", b"GROUPS", key]).await,
+            StreamInfo::Groups => encode::command(output, &[b"XINFO", b"GROUPS", key]),
             StreamInfo::Consumers(group) => {
-                self.connection
-                    .call(&[b"XINFO", b"CONSUMERS", key, group])
-                    .await
+                encode::command(output, &[b"XINFO", b"CONSUMERS", key, group]);
             }
+        }
+        self.connection.flush().await?;
+        // It tells the first and the last entry too, however long they are.
+        match self.short_value().await? {
+            Value::Error(text) => Err(self.connection.server_error(text)),
+            value => Ok(value),
         }
     }
 
@@ -440,7 +483,7 @@ impl ReadConnection {
         self.connection.flush().await?;
         let (mut refused, mut last) = (None, Value::Null);
         for _ in 0..count + 3 {
-            match self.connection.value().await? {
+            match self.short_value().await? {
                 Value::Error(text) => refused = refused.or(Some(text)),
                 value => last = value,
             }
@@ -502,6 +545,52 @@ impl ReadConnection {
                 Some(Token::Push(elements)) => self.pass_push(elements).await?,
                 Some(token) => return Ok(token),
                 None => self.connection.fill().await?,
+            }
+        }
+    }
+
+    /// The next whole reply, in which bulk strings above [`crate::WHOLE_BULK_MAX`] are null: what they hold is not
+    /// taken in.
+    async fn short_value(&mut self) -> Result<Value, ClientError> {
+        /// Deeper replies have no commands.
+        const DEPTH_MAX: usize = 16;
+        // Aggregates that are not complete: what they are, how many elements are missing, and those there are.
+        let mut open: Vec<(Aggregate, u64, Vec<Value>)> = Vec::new();
+        loop {
+            let (aggregate, count) = match self.connection.token().await? {
+                Token::Array(count) | Token::Set(count) => (Aggregate::List, count),
+                Token::Map(pairs) => (Aggregate::Map, pairs.saturating_mul(2)),
+                Token::Push(elements) => {
+                    self.pass_push(elements).await?;
+                    continue;
+                }
+                token => {
+                    let value = match token {
+                        Token::Simple(text) => Value::Simple(text),
+                        Token::Error(text) => Value::Error(text),
+                        Token::Int(n) => Value::Int(n),
+                        Token::Bulk(bytes) => Value::Bulk(bytes),
+                        Token::BulkStart(_) => {
+                            while self.connection.token().await? != Token::BulkEnd {}
+                            Value::Null
+                        }
+                        _ => Value::Null,
+                    };
+                    match close(&mut open, value) {
+                        Some(whole) => return Ok(whole),
+                        None => continue,
+                    }
+                }
+            };
+            if open.len() >= DEPTH_MAX {
+                return Err(self.connection.unexpected("a nested reply"));
+            }
+            if count == 0 {
+                if let Some(whole) = close(&mut open, aggregate.of(Vec::new())) {
+                    return Ok(whole);
+                }
+            } else {
+                open.push((aggregate, count, Vec::new()));
             }
         }
     }

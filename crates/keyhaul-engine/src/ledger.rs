@@ -1,7 +1,7 @@
 //! Where the tasks of a job write down what happened: counters, keys not moved, remarks, and the
 //! first reason to stop.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio_util::sync::CancellationToken;
@@ -26,6 +26,8 @@ pub(crate) struct Ledger {
     pub stop: CancellationToken,
     has_halted: AtomicBool,
     leaves_keys: AtomicBool,
+    /// Keys that an earlier run of the same job copied.
+    pub copied_before: AtomicU64,
     halted: Mutex<Option<String>>,
     remarks: Mutex<Vec<String>>,
 }
@@ -40,6 +42,7 @@ impl Ledger {
             stop,
             has_halted: AtomicBool::new(false),
             leaves_keys: AtomicBool::new(false),
+            copied_before: AtomicU64::new(0),
             halted,
             remarks,
         }
@@ -78,6 +81,16 @@ impl Ledger {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Begins a pass that looks at all keys again: what was counted and listed of them holds no more.
+    pub(crate) fn begin_anew(&self) {
+        self.progress.begin_anew();
+        self.not_moved.clear();
+        self.copied_before.store(0, Ordering::Relaxed);
+        if let Some(checkpoint) = self.checkpoint.get() {
+            checkpoint.begin_anew();
+        }
     }
 
     /// Lists a key as not moved.

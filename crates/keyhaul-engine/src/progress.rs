@@ -196,6 +196,29 @@ impl Progress {
 
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Relaxed);
+        if matches!(phase, Phase::Done | Phase::Stopped) {
+            self.wait_for(None);
+        }
+    }
+
+    /// Counts keys from nothing, for a pass over all of them; what moved and what went wrong is counted on.
+    pub(crate) fn begin_anew(&self) {
+        let counters = [
+            &self.keys_found,
+            &self.keys_copied,
+            &self.keys_chunked,
+            &self.keys_skipped,
+            &self.keys_gone,
+            &self.keys_not_moved,
+            &self.bytes_read,
+        ];
+        for counter in counters {
+            counter.store(0, Ordering::Relaxed);
+        }
+        self.shards
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 
     pub(crate) fn add(counter: &AtomicU64, n: u64) {

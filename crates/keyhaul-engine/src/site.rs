@@ -51,6 +51,34 @@ impl Site {
             .collect()
     }
 
+    /// The processes of the primaries: node id and run id, empty where a server does not tell. However long that
+    /// takes.
+    ///
+    /// # Errors
+    /// As [`Site::recover`].
+    pub(crate) async fn processes(
+        &self,
+        retry_for: Duration,
+        ledger: &Ledger,
+    ) -> Result<Vec<(String, String)>, GaveUp> {
+        let mut patience = Patience::new(retry_for);
+        loop {
+            let asked = async {
+                let mut processes = Vec::new();
+                for (id, address) in self.primaries() {
+                    let mut connection = self.open(&address).await?;
+                    let run_id = run_id_of(&mut connection).await?;
+                    processes.push((id, run_id.unwrap_or_default()));
+                }
+                Ok(processes)
+            };
+            match asked.await {
+                Ok(processes) => return Ok(processes),
+                Err(e) => self.recover(&e, &mut patience, ledger).await?,
+            }
+        }
+    }
+
     /// Finds out where the primaries are, however long that takes.
     ///
     /// # Errors
@@ -159,5 +187,22 @@ impl SourceLink {
     /// Whether the node that this link reads is still a primary of the source.
     pub(crate) fn node_is_primary(&self) -> bool {
         self.site.routing.topology().node(&self.node_id).is_some()
+    }
+}
+
+/// The run id of the server; `None` where INFO is forbidden.
+///
+/// # Errors
+/// Any but that refusal.
+pub(crate) async fn run_id_of(
+    connection: &mut ReadConnection,
+) -> Result<Option<String>, ClientError> {
+    match connection.info(Some("server")).await {
+        Ok(info) => Ok(info
+            .lines()
+            .find_map(|line| line.strip_prefix("run_id:"))
+            .map(|id| id.trim().to_owned())),
+        Err(ClientError::Server { error, .. }) if error.action() == Action::GiveUp => Ok(None),
+        Err(e) => Err(e),
     }
 }

@@ -15,7 +15,8 @@ use crate::screen::Screen;
 use crate::{duration, size};
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
-const PLAIN_LINE_INTERVAL: Duration = Duration::from_secs(5);
+/// One look before five seconds are over.
+const PLAIN_LINE_INTERVAL: Duration = Duration::from_millis(4800);
 /// A cluster may have more nodes than a terminal has lines.
 const SHARD_LINES_MAX: usize = 16;
 

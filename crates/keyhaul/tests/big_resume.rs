@@ -167,7 +167,8 @@ fn killed_twenty_times_in_a_row() {
     }
     assert!(killed >= 10, "killed {killed} times only");
     ends.ends_equal(&job);
-    ends.assert_input_below(250);
+    // Each kill may cost two chunks of 1 MB that were on their way.
+    ends.assert_input_below(400);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::big::{
     Again, Job, KINDS, Kind, Marked, Seen, Underway, add, same, send_all, watcher, words, writer,
 };
-use common::copying::{listed, run};
+use common::copying::run;
 use keyhaul_testkit::{Server, Version};
 use redis::cmd;
 
@@ -216,14 +216,18 @@ fn a_key_that_is_written_for_ever_is_listed_as_written() {
     let (source, target, ran, all) = while_written(Duration::from_micros(500), Duration::MAX);
     let ran = ran.exits_with(4);
     ran.reasons_say("written");
-    let names: Vec<&str> = all.iter().map(|marked| marked.key.as_str()).collect();
-    assert_eq!(ran.not_moved(), listed(0, &names), "{ran:#?}");
     for marked in &all {
-        assert_eq!(
-            marked.look(&mut target.client()),
-            Seen::Absent,
-            "{marked:?}"
-        );
+        let is_listed = ran.not_moved().contains(&(0, marked.key.clone()));
+        let seen = marked.look(&mut target.client());
+        // The tail of a stream is read in one transaction: one short pause of the writer is enough.
+        let may_settle = marked.kind == Kind::Stream;
+        match is_listed {
+            true => assert_eq!(seen, Seen::Absent, "{marked:?}"),
+            false => assert!(
+                may_settle && matches!(seen, Seen::Whole(_)),
+                "{marked:?} {seen:?} {ran:#?}"
+            ),
+        }
     }
     // Then it is quiet, and it goes.
     Job::replicate(&source.uri(), &target.uri(), &OPTIONS[..4]).ends(&[&target], 0);

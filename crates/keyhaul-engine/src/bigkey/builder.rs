@@ -17,6 +17,8 @@ use keyhaul_client::{Action, ClientError, TargetConnection, ValueKind};
 use keyhaul_resp::{Value, encode};
 
 use crate::bigkey::chunk::{Chunk, Words};
+use crate::bigkey::finish::Expiries;
+use crate::bigkey::staging::Purpose;
 use crate::bigkey::{Broken, staging};
 use crate::ledger::Ledger;
 use crate::patience::Patience;
@@ -35,9 +37,7 @@ const COPY_MAX: usize = 16 * 1024;
 /// What is built, and where.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
-    /// The job, for the name of the staging key.
-    pub job: u64,
-    pub target_key: Bytes,
+    pub purpose: Purpose,
     pub target_db: u32,
 }
 
@@ -47,6 +47,8 @@ pub(crate) struct Built {
     pub elements: u64,
     /// The last entry of a stream.
     pub last_id: Option<String>,
+    /// The length of the staging key then, as the target said: less than the elements where some came twice.
+    pub length: u64,
 }
 
 /// A chunk on its way.
@@ -69,8 +71,12 @@ pub(crate) struct Builder {
     pub(crate) built: Built,
     /// What may be applied of an earlier run, while that is found out.
     candidates: Vec<Built>,
-    /// Whether what is built was taken over from a link that broke: of a string its length tells nothing then.
-    pub(crate) was_taken_over: bool,
+    /// When fields of a hash expire that are built.
+    pub(crate) expiries: Expiries,
+    /// Whether what is built was taken over from a link that broke.
+    was_taken_over: bool,
+    /// Links since it was begun.
+    links: u32,
     /// Repairs since something was applied.
     repairs: u32,
     connection: Option<TargetConnection>,
@@ -95,7 +101,9 @@ impl Builder {
             generation: 0,
             built: Built::default(),
             candidates: Vec::new(),
+            expiries: Expiries::default(),
             was_taken_over: false,
+            links: 0,
             repairs: 0,
             connection: None,
             in_flight: VecDeque::new(),
@@ -106,7 +114,7 @@ impl Builder {
 
     /// The staging key of this generation.
     pub(crate) fn staging(&self) -> Bytes {
-        staging::name(self.place.job, &self.place.target_key, self.generation)
+        self.place.purpose.name(self.generation)
     }
 
     /// Begins with an empty staging key; what is there is removed.
@@ -116,8 +124,12 @@ impl Builder {
     pub(crate) async fn begin(&mut self) -> Result<(), Broken> {
         self.drop_link();
         self.built = Built::default();
-        self.was_taken_over = false;
+        self.expiries = Expiries::default();
+        (self.was_taken_over, self.links) = (false, 0);
         self.generation += 1;
+        // Without transactions nothing is begun, for nothing of it could be taken back.
+        self.call(&[b"MULTI"]).await?;
+        self.call(&[b"EXEC"]).await?;
         self.remove_staging().await
     }
 
@@ -150,8 +162,7 @@ impl Builder {
     }
 
     async fn remove_staging(&mut self) -> Result<(), Broken> {
-        let (job, generation) = (self.place.job, self.generation);
-        let names = staging::names_around(job, &self.place.target_key, generation);
+        let names = self.place.purpose.names_around(self.generation);
         let mut args: Vec<&[u8]> = vec![b"UNLINK"];
         args.extend(names.iter().map(AsRef::as_ref));
         self.call(&args).await.map(|_| ())
@@ -225,10 +236,11 @@ impl Builder {
         elements_after: u64,
         last_id: Option<String>,
     ) -> Result<(), Broken> {
-        let staging = self.staging();
+        let (staging, length_command) = (self.staging(), self.kind.length_command());
         let sent = async {
             let raw = self.link().await?.raw();
             encode::command(raw.output(), &[b"PEXPIRE", &staging, staging::LIFE_MS]);
+            encode::command(raw.output(), &[length_command, &staging]);
             raw.flush().await
         };
         if let Err(e) = sent.await {
@@ -237,6 +249,7 @@ impl Builder {
         self.in_flight.push_back(Sent::Passed(Built {
             elements: elements_after,
             last_id,
+            length: 0,
         }));
         self.drain().await
     }
@@ -263,23 +276,15 @@ impl Builder {
         }
     }
 
-    /// The length of a value of this kind on the target.
-    ///
-    /// # Errors
-    /// [`Broken`].
-    pub(crate) async fn length(&mut self, key: &[u8]) -> Result<u64, Broken> {
-        let answer = self.call(&[self.kind.length_command(), key]).await?;
-        let length = answer.as_int().and_then(|n| u64::try_from(n).ok());
-        length.ok_or_else(|| Broken::Refused("the target does not tell its length".into()))
-    }
-
     /// The connection to the server that owns the key, in its db.
     pub(crate) async fn link(&mut self) -> Result<&mut TargetConnection, ClientError> {
         if self.connection.is_none() {
-            let address = self.site.address_of_key(&self.place.target_key)?;
+            let target_key = &self.place.purpose.target_key;
+            let address = self.site.address_of_key(target_key)?;
             let connector = self.site.routing.connector();
             let mut opened = TargetConnection::open(connector, &address, self.site.expiry).await?;
             opened.reads().select(self.place.target_db).await?;
+            self.links += 1;
             self.connection = Some(opened);
         }
         Ok(self.connection.as_mut().expect("it was just put there"))
@@ -327,6 +332,7 @@ impl Builder {
             }
         }
         encode::command(raw.output(), &[b"PEXPIRE", &staging, staging::LIFE_MS]);
+        encode::command(raw.output(), &[self.kind.length_command(), &staging]);
         encode::command(raw.output(), &[b"EXEC"]);
         raw.flush().await
     }
@@ -334,11 +340,12 @@ impl Builder {
     async fn settle_oldest(&mut self) -> Result<(), Broken> {
         let replies = match self.in_flight.front() {
             None => return Ok(()),
-            Some(Sent::Chunk(chunk)) => chunk.command_count() + 3,
-            Some(Sent::Passed(_)) => 2,
+            Some(Sent::Chunk(chunk)) => chunk.command_count() + 4,
+            Some(Sent::Passed(_)) => 3,
         };
-        if let Err(e) = self.replies(replies).await {
-            return self.repair(e).await;
+        match self.replies(replies).await {
+            Ok(length) => self.built.length = length,
+            Err(e) => return self.repair(e).await,
         }
         self.patience.success(&self.ledger);
         self.repairs = 0;
@@ -350,20 +357,26 @@ impl Builder {
                 self.built.elements = chunk.elements_after;
                 self.built.last_id = chunk.last_id.or(self.built.last_id.take());
             }
-            Some(Sent::Passed(built)) => self.built = built,
+            Some(Sent::Passed(built)) => {
+                let length = self.built.length;
+                self.built = Built { length, ..built };
+            }
             None => {}
         }
         Ok(())
     }
 
-    /// Reads the replies to one chunk; the first error among them counts.
-    async fn replies(&mut self, count: usize) -> Result<(), ClientError> {
+    /// Reads the replies to one chunk; the first error among them counts. Returns the last number: the length of
+    /// the staging key.
+    async fn replies(&mut self, count: usize) -> Result<u64, ClientError> {
         let raw = self.link().await?.raw();
-        let mut refused = None;
+        let (mut refused, mut length) = (None, 0);
         for _ in 0..count {
             match raw.value().await? {
                 Value::Error(text) => refused = refused.or(Some(text)),
+                Value::Int(n) => length = n,
                 Value::Array(results) => {
+                    length = results.last().and_then(Value::as_int).unwrap_or(0);
                     let mut results = results.into_iter();
                     let first = results.find_map(|result| match result {
                         Value::Error(text) => Some(text),
@@ -377,7 +390,7 @@ impl Builder {
         }
         match refused {
             Some(text) => Err(raw.server_error(text)),
-            None => Ok(()),
+            None => Ok(u64::try_from(length).unwrap_or(0)),
         }
     }
 
@@ -424,16 +437,20 @@ impl Builder {
         let (kind, built) = (self.kind, self.built.clone());
         self.was_taken_over = true;
         let old = self.staging();
-        let new = staging::name(self.place.job, &self.place.target_key, self.generation + 1);
+        let new = self.place.purpose.name(self.generation + 1);
         let reads = self.link().await?;
         if built.elements == 0 {
             reads.raw().call(&[b"UNLINK", &old, &new]).await?;
             self.generation += 1;
             return Ok(true);
         }
-        match reads.raw().call(&[b"RENAME", &old, &new]).await {
+        match reads.raw().call(&[b"RENAMENX", &old, &new]).await {
+            // Renamed already, with the reply lost; the old name is a dead link's then.
+            Ok(Value::Int(0)) => {
+                reads.raw().call(&[b"UNLINK", &old]).await?;
+            }
             Ok(_) => {}
-            // Renamed already, with the reply lost; or gone.
+            // Renamed already, or gone.
             Err(ClientError::Server { error, .. }) if error.mentions("no such key") => {}
             Err(e) => return Err(e),
         }
@@ -456,10 +473,17 @@ impl Builder {
             self.forget_applied();
             return Ok(true);
         }
-        if length < built.elements {
-            // Elements of a set or a hash may be counted twice. What is missing shows at the end.
-            let may_be_fewer = matches!(kind, ValueKind::Set | ValueKind::Hash);
-            return Ok(may_be_fewer && length > 0);
+        // Elements of sets and hashes may be counted twice: there the length that the target acknowledged counts.
+        let least = match kind {
+            ValueKind::Set => built.length,
+            ValueKind::Hash => {
+                let now_ms = self.target_now_ms().await?;
+                built.length.saturating_sub(self.expiries.due(now_ms))
+            }
+            _ => built.elements,
+        };
+        if length < least {
+            return Ok(false);
         }
         if length > built.elements && kind == ValueKind::List {
             let last = (built.elements - 1).to_string();
@@ -468,6 +492,16 @@ impl Builder {
         }
         // Of the other types the rest is written over: the same bytes, members and fields come again.
         Ok(true)
+    }
+
+    /// The target's clock, Unix ms.
+    pub(super) async fn target_now_ms(&mut self) -> Result<i64, ClientError> {
+        Ok(self.link().await?.reads().time_us().await? / 1000)
+    }
+
+    /// Whether a link broke since the value was begun, so that what was acknowledged may have been lost.
+    pub(super) fn had_broken_link(&self) -> bool {
+        self.was_taken_over || self.links > 1
     }
 
     /// Drops chunks in flight that prove to be applied.
@@ -500,6 +534,7 @@ impl Builder {
             Sent::Chunk(chunk) => Built {
                 elements: chunk.elements_after,
                 last_id: chunk.last_id.clone(),
+                length: chunk.elements_after,
             },
             Sent::Passed(built) => built.clone(),
         });

@@ -1,10 +1,11 @@
 //! Copies one big key: tries, waits, tries again, and settles what becomes of it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keyhaul_client::{Action, Backoff, ClientError, ValueKind};
 use keyhaul_client::{KeyExpiry, ReadConnection};
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::bigkey::builder::{Builder, Built, Place};
 use crate::bigkey::finish::{Expected, Placed};
@@ -13,6 +14,7 @@ use crate::bigkey::ranks::RankReader;
 use crate::bigkey::scan::ScanReader;
 use crate::bigkey::sentry::Sentry;
 use crate::bigkey::sink::{Sink, SinkParts};
+use crate::bigkey::staging::Purpose;
 use crate::bigkey::stream::StreamReader;
 use crate::bigkey::string::StringReader;
 use crate::bigkey::{Abilities, Broken, ChunkLimits};
@@ -30,6 +32,8 @@ use crate::source::track::Ticket;
 const TRIES_MAX: u32 = 5;
 /// How often a key is read again because a link failed in the middle of an element too long to be held.
 const INTERRUPTIONS_MAX: u32 = 50;
+/// The wait before a key is looked at again whose slot is on the move.
+const SLOT_WAIT: Duration = Duration::from_millis(500);
 /// The longest wait before a key that was written is begun anew.
 const WAIT_MAX: Duration = Duration::from_secs(4);
 
@@ -81,6 +85,10 @@ pub(crate) struct BigCopy {
     generation: u32,
     progress: Arc<BigKeyProgress>,
     patience: Patience,
+    /// Elements that were built when the source failed last.
+    built_before: u64,
+    /// Since when its slot is on the move.
+    slot_moves_since: Option<Instant>,
 }
 
 impl BigCopy {
@@ -89,6 +97,8 @@ impl BigCopy {
         Self {
             generation: marks.last().map_or(0, |mark| mark.generation),
             patience: Patience::new(rules.retry_for),
+            built_before: 0,
+            slot_moves_since: None,
             rules,
             key,
             marks,
@@ -132,7 +142,11 @@ impl BigCopy {
                 false
             }
         };
-        if is_settled && let Some(checkpoint) = &self.rules.checkpoint {
+        // What was listed after a stop is not written down: a later run looks at it again.
+        if is_settled
+            && !ledger.leaves_keys()
+            && let Some(checkpoint) = &self.rules.checkpoint
+        {
             checkpoint.big_done(self.key.db, &self.key.key);
         }
     }
@@ -219,6 +233,26 @@ impl BigCopy {
                 "the source refused to give it in pieces: {answer}"
             )));
         }
+        if let Action::Ask { .. } = error.action() {
+            // It is gone on with when the slot has come to rest.
+            let since = *self.slot_moves_since.get_or_insert_with(Instant::now);
+            if since.elapsed() > self.rules.retry_for {
+                self.clear().await?;
+                return Err(Broken::Refused(format!(
+                    "its slot was on the move for longer than {} s (--retry-for)",
+                    self.rules.retry_for.as_secs()
+                )));
+            }
+            tokio::time::sleep(SLOT_WAIT).await;
+            return Ok(());
+        }
+        self.slot_moves_since = None;
+        let built = self.marks.last().map_or(0, |mark| mark.elements);
+        if built > self.built_before {
+            // It went on since the last failure.
+            self.patience.success(&self.rules.ledger);
+        }
+        self.built_before = built;
         let recovered = self
             .rules
             .source
@@ -255,8 +289,12 @@ impl BigCopy {
         let rules = &self.rules;
         let (target_db, target_key) = rules.outlet.target_name(self.key.db, &self.key.key);
         let place = Place {
-            job: rules.job_id,
-            target_key,
+            purpose: Purpose {
+                job: rules.job_id,
+                source_db: self.key.db,
+                source_key: self.key.key.clone(),
+                target_key,
+            },
             target_db,
         };
         let (site, ledger) = (rules.target.clone(), rules.ledger.clone());
@@ -288,7 +326,7 @@ impl BigCopy {
         let is_whole = kind.is_none() || self.key.memory_bytes <= rules.chunk_threshold;
         if is_whole && rules.is_strict {
             let mut builder = self.builder(ValueKind::String);
-            if let Some(settled) = self.conflict(&mut builder, u64::MAX).await? {
+            if let Some(settled) = self.conflict(&mut builder).await? {
                 return Ok(settled);
             }
         }
@@ -307,7 +345,7 @@ impl BigCopy {
         }
         self.progress.describe(kind.type_name(), length);
         let mut builder = self.builder(kind);
-        if let Some(settled) = self.conflict(&mut builder, length).await? {
+        if let Some(settled) = self.conflict(&mut builder).await? {
             return Ok(settled);
         }
         self.begin(&mut builder).await?;
@@ -346,25 +384,16 @@ impl BigCopy {
     }
 
     /// A key that is there already and stays: found out before anything is copied.
-    async fn conflict(
-        &mut self,
-        builder: &mut Builder,
-        length: u64,
-    ) -> Result<Option<Settled>, Broken> {
+    async fn conflict(&mut self, builder: &mut Builder) -> Result<Option<Settled>, Broken> {
         if self.rules.on_conflict == OnConflict::Replace {
             return Ok(None);
         }
-        let target_key = builder.place.target_key.clone();
+        let target_key = builder.place.purpose.target_key.clone();
         if builder.call(&[b"EXISTS", &target_key]).await?.as_int() == Some(0) {
             return Ok(None);
         }
         // An earlier run may have been killed between the last step and its note of it.
-        let staging = builder.staging();
-        let was_ours = self
-            .marks
-            .last()
-            .is_some_and(|mark| mark.elements >= length)
-            && builder.call(&[b"EXISTS", &staging]).await?.as_int() == Some(0);
+        let was_ours = builder.was_placed().await?;
         Ok(Some(Settled::Placed(match was_ours {
             true => Placed::Done,
             false => Placed::Conflict,
@@ -377,6 +406,7 @@ impl BigCopy {
             let candidates = self.marks.iter().map(|mark| Built {
                 elements: mark.elements,
                 last_id: mark.last_id.clone(),
+                length: mark.length,
             });
             let resumed = builder.resume(candidates.collect()).await?;
             self.generation = builder.generation;
@@ -438,7 +468,7 @@ impl BigCopy {
         });
         let key = &self.key.key;
         let mean_bytes = self.key.memory_bytes / length.max(1);
-        let mut expiring = 0;
+        let mut digest = None;
         match kind {
             ValueKind::Stream => {
                 let Some(side) = &mut side else {
@@ -454,7 +484,8 @@ impl BigCopy {
                 let (length, expiry) = reader.run(&mut sink).await?;
                 let expected = Expected {
                     length,
-                    expiring: 0,
+                    unseen: 0,
+                    digest: None,
                 };
                 return Ok(Reading { expiry, expected });
             }
@@ -467,9 +498,8 @@ impl BigCopy {
                     key,
                     abilities: rules.abilities,
                     mean_bytes,
-                    expiring: 0,
                 };
-                expiring = reader.run(&mut sink).await?;
+                reader.run(&mut sink).await?;
             }
             ValueKind::SortedSet => {
                 let reader = RankReader {
@@ -499,8 +529,9 @@ impl BigCopy {
                     key,
                     length,
                     argument_max: rules.bulk_len_max,
+                    digest: Xxh3::new(),
                 };
-                reader.run(&mut sink).await?;
+                digest = Some(reader.run(&mut sink).await?);
             }
         }
         let expiry = connection.key_expiry(key).await.map_err(Broken::Source)?;
@@ -511,11 +542,15 @@ impl BigCopy {
             return Err(Broken::Noticed);
         };
         // Fields whose time is over are counted by a server until it finds them, and not told.
-        let untold = length.saturating_sub(sink.total());
-        if expiring > 0 || kind == ValueKind::Hash && rules.abilities.source_field_expiry {
-            expiring += untold;
-        }
-        let expected = Expected { length, expiring };
+        let unseen = match kind == ValueKind::Hash && rules.abilities.source_field_expiry {
+            true => length.saturating_sub(sink.total()),
+            false => 0,
+        };
+        let expected = Expected {
+            length,
+            unseen,
+            digest,
+        };
         Ok(Reading { expiry, expected })
     }
 
@@ -583,7 +618,7 @@ fn became_another(error: &ClientError) -> bool {
 
 fn unsettled(is_lost: bool) -> String {
     match is_lost {
-        false => "it was written during each of several tries, so no one state of it could be copied: copy it while nobody writes it, or raise --chunk-threshold above its size to let it go in one piece"
+        false => "it was written, or fields of it expired, during each of several tries, so no one state of it could be copied: copy it while nobody writes it, or raise --chunk-threshold above its size to let it go in one piece"
             .to_owned(),
         true => format!("the target lost what was built of it {TRIES_MAX} times"),
     }

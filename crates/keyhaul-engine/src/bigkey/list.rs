@@ -8,7 +8,7 @@ use crate::bigkey::chunk::Words;
 use crate::bigkey::scan::{hold, pass};
 use crate::bigkey::sentry::Sentry;
 use crate::bigkey::sink::Sink;
-use crate::bigkey::{Broken, ELEMENT_HELD_MAX, page_count};
+use crate::bigkey::{Broken, ELEMENT_HELD_MAX};
 
 const RPUSH: Words = &[b"RPUSH"];
 
@@ -53,8 +53,8 @@ impl ListReader<'_> {
     }
 
     /// Asks for the items from an index on; returns the index where the page ends.
-    async fn ask(&mut self, first: u64, sink: &Sink<'_>) -> Result<u64, Broken> {
-        let count = page_count(sink.limits, self.mean_bytes.max(sink.mean_bytes()));
+    async fn ask(&mut self, first: u64, sink: &mut Sink<'_>) -> Result<u64, Broken> {
+        let count = sink.page_count(self.mean_bytes);
         let page = Page::Items { first, count };
         let asked = self.connection.ask_page(self.key, page).await;
         asked.map_err(Broken::Source)?;

@@ -25,7 +25,7 @@ mod ranks;
 mod scan;
 mod sentry;
 mod sink;
-mod staging;
+pub(crate) mod staging;
 pub(crate) mod stored;
 mod stream;
 mod string;
@@ -81,9 +81,4 @@ pub(crate) struct Abilities {
     pub stream_offsets: bool,
     /// The target knows XGROUP CREATECONSUMER (>= 6.2).
     pub creates_consumers: bool,
-}
-
-/// How many elements a page should have: about a chunk's bytes. `mean_bytes` is what an element takes.
-fn page_count(limits: ChunkLimits, mean_bytes: u64) -> u64 {
-    (limits.bytes as u64 / mean_bytes.max(1)).clamp(1, limits.elements)
 }

@@ -12,7 +12,7 @@ use crate::bigkey::chunk::{Chunk, Words};
 use crate::bigkey::scan::hold;
 use crate::bigkey::sentry::Sentry;
 use crate::bigkey::sink::Sink;
-use crate::bigkey::{Broken, ELEMENT_HELD_MAX, page_count};
+use crate::bigkey::{Broken, ELEMENT_HELD_MAX};
 use crate::source::stored::Spool;
 
 const ZADD: Words = &[b"ZADD"];
@@ -62,8 +62,8 @@ impl RankReader<'_> {
     }
 
     /// Asks for the members from a rank on; returns the rank where the page ends.
-    async fn ask(&mut self, first: u64, sink: &Sink<'_>) -> Result<u64, Broken> {
-        let count = page_count(sink.limits, self.mean_bytes.max(sink.mean_bytes()));
+    async fn ask(&mut self, first: u64, sink: &mut Sink<'_>) -> Result<u64, Broken> {
+        let count = sink.page_count(self.mean_bytes);
         let page = Page::Ranks { first, count };
         let asked = self.connection.ask_page(self.key, page).await;
         asked.map_err(Broken::Source)?;

@@ -11,7 +11,7 @@ use keyhaul_resp::{Token, encode};
 use crate::bigkey::chunk::Words;
 use crate::bigkey::sentry::Sentry;
 use crate::bigkey::sink::Sink;
-use crate::bigkey::{Abilities, Broken, ELEMENT_HELD_MAX, page_count};
+use crate::bigkey::{Abilities, Broken, ELEMENT_HELD_MAX};
 
 const HSET: Words = &[b"HSET"];
 const SADD: Words = &[b"SADD"];
@@ -29,16 +29,14 @@ pub(crate) struct ScanReader<'a> {
     pub abilities: Abilities,
     /// What an element takes, as far as the size of the whole tells, bytes.
     pub mean_bytes: u64,
-    /// Fields that expire, seen so far.
-    pub expiring: u64,
 }
 
 impl ScanReader<'_> {
-    /// Reads all elements into the sink; returns how many fields of a hash expire.
+    /// Reads all elements into the sink.
     ///
     /// # Errors
     /// [`Broken`].
-    pub(crate) async fn run(mut self, sink: &mut Sink<'_>) -> Result<u64, Broken> {
+    pub(crate) async fn run(mut self, sink: &mut Sink<'_>) -> Result<(), Broken> {
         let mut fields = Fields::default();
         let mut cursor = 0;
         self.ask(cursor, sink).await?;
@@ -57,14 +55,13 @@ impl ScanReader<'_> {
             }
             self.sentry.look(self.connection).await?;
             if cursor == 0 {
-                self.end_chunk(sink, &mut fields).await?;
-                return Ok(self.expiring);
+                return self.end_chunk(sink, &mut fields).await;
             }
         }
     }
 
-    async fn ask(&mut self, cursor: u64, sink: &Sink<'_>) -> Result<(), Broken> {
-        let count = page_count(sink.limits, self.mean_bytes.max(sink.mean_bytes()));
+    async fn ask(&mut self, cursor: u64, sink: &mut Sink<'_>) -> Result<(), Broken> {
+        let count = sink.page_count(self.mean_bytes);
         let kind = self.kind;
         let page = Page::Scan {
             kind,
@@ -202,7 +199,7 @@ impl ScanReader<'_> {
             match at {
                 // It expired since the page was read.
                 -2 => {
-                    self.expiring += 1;
+                    sink.builder.expiries.add(0);
                     sink.args().extend_from_slice(name);
                     sink.chunk().end_command(HDEL, 1);
                 }
@@ -214,7 +211,7 @@ impl ScanReader<'_> {
                     return Err(Broken::Refused(reason));
                 }
                 at => {
-                    self.expiring += 1;
+                    sink.builder.expiries.add(at);
                     encode::bulk_int(sink.args(), at);
                     encode::bulk(sink.args(), b"FIELDS");
                     encode::bulk(sink.args(), b"1");

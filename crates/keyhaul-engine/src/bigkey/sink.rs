@@ -32,6 +32,9 @@ pub(crate) struct Sink<'a> {
     about_from: Option<usize>,
     total: u64,
     bytes: u64,
+    /// Elements and bytes when the last page was asked for, and how many it should have.
+    page_from: (u64, u64),
+    page_asked: u64,
     digest: Xxh3,
     about_digest: Xxh3,
     /// What must come first, before anything is sent.
@@ -68,6 +71,8 @@ impl<'a> Sink<'a> {
             about_from: None,
             total: 0,
             bytes: 0,
+            page_from: (0, 0),
+            page_asked: 0,
             digest: Xxh3::new(),
             about_digest: Xxh3::new(),
             expected: parts.expected.filter(|mark| mark.elements > 0),
@@ -130,20 +135,27 @@ impl<'a> Sink<'a> {
         }
     }
 
-    /// Mean length of an element so far, bytes.
-    pub(crate) fn mean_bytes(&self) -> u64 {
-        let bytes = self.bytes + self.chunk.bytes() as u64;
-        bytes / self.total().max(1)
+    /// How many elements the next page should have, about a chunk's bytes: by the mean of all and by that of the
+    /// last page, whichever is longer. Pages grow slowly, for longer elements may follow.
+    pub(crate) fn page_count(&mut self, mean_bytes: u64) -> u64 {
+        const FIRST_MAX: u64 = 100;
+        const GROWTH_MAX: u64 = 4;
+        let (total, bytes) = (self.total(), self.bytes + self.chunk.bytes() as u64);
+        let last = (bytes - self.page_from.1) / (total - self.page_from.0).max(1);
+        let mean = mean_bytes.max(bytes / total.max(1)).max(last).max(1);
+        self.page_from = (total, bytes);
+        let most = match self.page_asked {
+            0 => FIRST_MAX,
+            asked => asked.saturating_mul(GROWTH_MAX),
+        };
+        let fitting = self.limits.bytes as u64 / mean;
+        self.page_asked = fitting.clamp(1, self.limits.elements.min(most));
+        self.page_asked
     }
 
     /// Whether what is built already is read again.
     pub(crate) fn is_comparing(&self) -> bool {
         self.expected.is_some()
-    }
-
-    /// The digest of all arguments so far, where none of them tell of others.
-    pub(crate) fn digest(&self) -> u128 {
-        self.digest.digest128()
     }
 
     /// What follows in this chunk tells of its elements: it counts, but not in the order of the elements.
@@ -277,6 +289,7 @@ impl<'a> Sink<'a> {
             digest: self.digest.digest128() ^ about.rotate_left(64),
             last_id,
             generation: 0,
+            length: 0,
         }
     }
 
@@ -301,6 +314,7 @@ impl<'a> Sink<'a> {
         }
         if let Some(mut mark) = last {
             mark.generation = self.builder.generation;
+            mark.length = self.builder.built.length;
             self.progress.set(mark.elements, self.bytes);
             if self.builder.kind != ValueKind::Stream {
                 (self.log)(&mark);

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! keyhaul:staging:{03ka}:9f86d081884c7d65:1b4f0e9851971998:1
-//! └────prefix────┘ tag   └─────job──────┘ └──key's hash──┘ generation
+//! └────prefix────┘ tag   └─────job──────┘ └─hash of the───┘ generation
+//!                                          source's key
 //! ```
 //!
 //! The tag is a short text of the slot of the key: any key name works that way, also one with braces. Job
@@ -14,7 +15,7 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use keyhaul_client::{SLOT_COUNT, Slot};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::Xxh3;
 
 /// Every staging key begins so.
 pub(crate) const PREFIX: &str = "keyhaul:staging:";
@@ -50,20 +51,42 @@ static TAGS: LazyLock<Vec<[u8; 4]>> = LazyLock::new(|| {
     tags
 });
 
-/// The name under which `target_key` is built by the job.
-pub(crate) fn name(job: u64, target_key: &[u8], generation: u32) -> Bytes {
-    let tag = TAGS[Slot::of_key(target_key).index()];
-    let tag = String::from_utf8_lossy(&tag);
-    let hash = xxh3_64(target_key);
-    format!("{PREFIX}{{{tag}}}:{job:016x}:{hash:016x}:{generation}").into()
+/// What a staging key is for. Two keys of the source that would become one on the target have two of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Purpose {
+    pub job: u64,
+    pub source_db: u32,
+    pub source_key: Bytes,
+    pub target_key: Bytes,
 }
 
-/// The names around one generation.
-pub(crate) fn names_around(job: u64, target_key: &[u8], generation: u32) -> Vec<Bytes> {
-    let first = generation.saturating_sub(GENERATIONS_REMOVED);
-    let last = generation.saturating_add(GENERATIONS_REMOVED);
-    let names = (first..=last).map(|generation| name(job, target_key, generation));
-    names.collect()
+impl Purpose {
+    /// The name of one generation.
+    pub(crate) fn name(&self, generation: u32) -> Bytes {
+        format!("{}:{generation}", self.stem()).into()
+    }
+
+    /// A key that is there once the staging key has taken its place.
+    pub(crate) fn proof(&self) -> Bytes {
+        format!("{}:done", self.stem()).into()
+    }
+
+    /// All names that may be there around one generation.
+    pub(crate) fn names_around(&self, generation: u32) -> Vec<Bytes> {
+        let first = generation.saturating_sub(GENERATIONS_REMOVED);
+        let last = generation.saturating_add(GENERATIONS_REMOVED);
+        let names = (first..=last).map(|generation| self.name(generation));
+        names.chain([self.proof()]).collect()
+    }
+
+    fn stem(&self) -> String {
+        let tag = TAGS[Slot::of_key(&self.target_key).index()];
+        let tag = String::from_utf8_lossy(&tag);
+        let mut hash = Xxh3::new();
+        hash.update(&self.source_db.to_le_bytes());
+        hash.update(&self.source_key);
+        format!("{PREFIX}{{{tag}}}:{:016x}:{:016x}", self.job, hash.digest())
+    }
 }
 
 #[cfg(test)]
@@ -79,16 +102,39 @@ mod tests {
 
     #[test]
     fn a_name_lies_in_the_slot_of_its_key() {
+        let of = |source_key: &'static [u8], target_key: &'static [u8]| Purpose {
+            job: 7,
+            source_db: 0,
+            source_key: source_key.into(),
+            target_key: target_key.into(),
+        };
         let keys: [&[u8]; 9] = [
             b"", b"{", b"}", b"{}", b"{}x", b"a{b}c", b"{a}{b}", b"\xff\0", b"user:1",
         ];
         for key in keys {
-            let name = name(7, key, 0);
-            assert_eq!(Slot::of_key(&name), Slot::of_key(key), "{key:?} {name:?}");
-            assert!(name.starts_with(PREFIX.as_bytes()));
+            for name in of(b"other", key).names_around(0) {
+                assert_eq!(Slot::of_key(&name), Slot::of_key(key), "{key:?} {name:?}");
+                assert!(name.starts_with(PREFIX.as_bytes()));
+            }
         }
-        assert_ne!(name(7, b"a", 0), name(8, b"a", 0));
-        assert_ne!(name(7, b"a", 0), name(7, b"a", 1));
-        assert_ne!(name(7, b"{t}a", 0), name(7, b"{t}b", 0));
+        let one = of(b"a", b"t");
+        assert_ne!(one.name(0), one.name(1));
+        assert_ne!(one.name(0), of(b"b", b"t").name(0));
+        assert_ne!(
+            one.name(0),
+            Purpose {
+                job: 8,
+                ..one.clone()
+            }
+            .name(0)
+        );
+        assert_ne!(
+            one.name(0),
+            Purpose {
+                source_db: 1,
+                ..one.clone()
+            }
+            .name(0)
+        );
     }
 }

@@ -1,7 +1,6 @@
 //! Reads strings: GETRANGE. Its elements are bytes. SETRANGE writes them where they belong, so that a part that
 //! is written twice does no harm.
 
-use bytes::BytesMut;
 use keyhaul_client::{Page, ReadConnection};
 use keyhaul_resp::{Token, encode};
 use xxhash_rust::xxh3::Xxh3;
@@ -23,17 +22,20 @@ pub(crate) struct StringReader<'a> {
     pub length: u64,
     /// Longest argument that the target takes, bytes.
     pub argument_max: u64,
+    /// Of all bytes so far.
+    pub digest: Xxh3,
 }
 
 impl StringReader<'_> {
-    /// Reads all bytes into the sink.
+    /// Reads all bytes into the sink; returns their digest.
     ///
     /// # Errors
     /// [`Broken`].
-    pub(crate) async fn run(mut self, sink: &mut Sink<'_>) -> Result<(), Broken> {
+    pub(crate) async fn run(mut self, sink: &mut Sink<'_>) -> Result<u128, Broken> {
         if self.length == 0 {
             sink.chunk().command(SET, &[b""]);
-            return sink.flush().await;
+            sink.flush().await?;
+            return Ok(self.digest.digest128());
         }
         // A target may take no argument as long as a chunk.
         let page_bytes = (sink.limits.bytes as u64).min(self.argument_max);
@@ -52,11 +54,7 @@ impl StringReader<'_> {
             self.sentry.look(self.connection).await?;
             first = next;
         }
-        if sink.builder.was_taken_over {
-            sink.finish().await?;
-            return self.read_back(sink, page_bytes).await;
-        }
-        Ok(())
+        Ok(self.digest.digest128())
     }
 
     /// Makes the string as long as it will be. A server that has to move a growing string again and again
@@ -66,28 +64,6 @@ impl StringReader<'_> {
         let last = (self.length - 1).to_string();
         chunk.command(SETRANGE, &[last.as_bytes(), b"\0"]);
         sink.builder.send(chunk).await
-    }
-
-    /// Reads the staging key. Its length does not tell what a target lost that failed over.
-    async fn read_back(&self, sink: &mut Sink<'_>, page_bytes: u64) -> Result<(), Broken> {
-        let staging = sink.builder.staging();
-        let mut digest = Xxh3::new();
-        let mut first = 0;
-        while first < self.length {
-            let last = (first + page_bytes - 1).to_string();
-            let begin = first.to_string();
-            let args: [&[u8]; 4] = [b"GETRANGE", &staging, begin.as_bytes(), last.as_bytes()];
-            let page = sink.builder.call(&args).await?;
-            let mut encoded = BytesMut::new();
-            encode::bulk(&mut encoded, begin.as_bytes());
-            encode::bulk(&mut encoded, page.as_bytes().map_or(b"", |bytes| bytes));
-            digest.update(&encoded);
-            first += page_bytes;
-        }
-        match digest.digest128() == sink.digest() {
-            true => Ok(()),
-            false => Err(Broken::Lost),
-        }
     }
 
     async fn ask(&mut self, first: u64, count: u64) -> Result<(), Broken> {
@@ -102,11 +78,17 @@ impl StringReader<'_> {
         encode::bulk(sink.args(), first.to_string().as_bytes());
         let bytes = match self.token().await? {
             Token::Bulk(bytes) => {
+                self.digest.update(&bytes);
                 encode::bulk(sink.args(), &bytes);
                 bytes.len() as u64
             }
             Token::BulkStart(bytes) => {
                 super::scan::hold(self.connection, sink.args(), bytes).await?;
+                // What was taken in lies at the end, before its line end.
+                let args = sink.args();
+                let end = args.len().saturating_sub(2);
+                let begin = usize::try_from(bytes).map_or(end, |bytes| end.saturating_sub(bytes));
+                self.digest.update(args.get(begin..end).unwrap_or_default());
                 bytes
             }
             _ => return Err(unexpected(self.connection)),

@@ -34,6 +34,8 @@ pub(super) struct Saved {
 #[derive(Debug, Default)]
 pub(super) struct Alive {
     pub began_at_ms: i64,
+    /// What the target was said to be last.
+    pub target: Option<String>,
     /// The last one of each db of each node; the latest of all is the last.
     pub positions: Vec<Saved>,
     /// At the place that is its number.
@@ -71,6 +73,14 @@ impl Alive {
                     position,
                     keys_copied,
                 });
+            }
+            Record::Target { target } => self.target = Some(target),
+            Record::Anew => {
+                self.positions.clear();
+                for state in &mut self.big_keys {
+                    state.marks.clear();
+                    state.is_done = false;
+                }
             }
             Record::Big { big, key } => {
                 if big != self.big_keys.len() as u64 {
@@ -129,6 +139,9 @@ impl Alive {
             identity: identity.clone(),
             began_at_ms: self.began_at_ms,
         })?)?;
+        if let Some(target) = self.target.clone() {
+            output.write_all(&line(&Record::Target { target })?)?;
+        }
         for saved in self.positions.iter().cloned() {
             output.write_all(&line(&Record::Position {
                 at_ms: saved.at_ms,

@@ -80,6 +80,8 @@ pub(crate) struct Mark {
     pub last_id: Option<String>,
     /// Which of the staging keys holds it.
     pub generation: u32,
+    /// The length of the staging key, as the target acknowledged it.
+    pub length: u64,
 }
 
 /// So many of the last marks of a key are known later: more than can be in flight.
@@ -147,6 +149,8 @@ pub(crate) struct Resumed {
     pub began_at_ms: i64,
     /// When the last position was noted (or else the job begun), Unix time.
     pub saved_at_ms: i64,
+    /// What the target was, if it was noted.
+    pub target: Option<String>,
     /// At most one for each db of a node.
     pub positions: Vec<ScanPosition>,
     /// In the order in which they were found.
@@ -244,6 +248,17 @@ impl Checkpoint {
                 keys_copied,
             },
         );
+    }
+
+    /// Notes what the target is: what was acknowledged is there as long as it is the same.
+    pub(crate) fn target(&self, target: &str) {
+        let target = target.to_owned();
+        self.append(&mut self.lock(), &Record::Target { target });
+    }
+
+    /// Notes that all keys are copied once more: positions are void, and no big key is done.
+    pub(crate) fn begin_anew(&self) {
+        self.append(&mut self.lock(), &Record::Anew);
     }
 
     /// Notes a big key, before anything else of it. One that is known already stays as it is.
@@ -347,6 +362,7 @@ fn resumed(alive: &Alive) -> Resumed {
     Resumed {
         began_at_ms: alive.began_at_ms,
         saved_at_ms: last.map_or(alive.began_at_ms, |saved| saved.at_ms),
+        target: alive.target.clone(),
         positions: positions.collect(),
         big_keys: alive.big_keys.clone(),
         not_moved: alive.not_moved.clone(),

@@ -69,6 +69,10 @@ pub(super) enum Record {
         big: u64,
     },
     NotMoved(NotMovedRecord),
+    Target {
+        target: String,
+    },
+    Anew,
 }
 
 /// A line with its end.

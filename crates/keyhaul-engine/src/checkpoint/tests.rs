@@ -67,6 +67,7 @@ fn mark(elements: u64) -> Mark {
         digest: u128::MAX - u128::from(elements),
         last_id: Some("1-2".to_owned()),
         generation: 3,
+        length: elements,
     }
 }
 
@@ -204,8 +205,29 @@ fn a_mark_does_not_repeat_the_name() {
     checkpoint.big_found(&big(0, b"a-long-name"));
     checkpoint.big_mark(0, b"a-long-name", &mark(1));
     let expected = "{\"is\":\"mark\",\"big\":0,\"elements\":1,\"digest\":\
-                    \"fffffffffffffffffffffffffffffffe\",\"last_id\":\"1-2\",\"generation\":3}";
+                    \"fffffffffffffffffffffffffffffffe\",\"last_id\":\"1-2\",\"generation\":3,\"length\":1}";
     assert_eq!(lines(&folder).last().unwrap(), expected);
+}
+
+#[test]
+fn a_pass_that_begins_anew_voids_what_was_done() {
+    let folder = folder();
+    let (checkpoint, _) = open(&folder, Start::Resume);
+    checkpoint.target("run 1");
+    checkpoint.position(&position("n1", 0, 7), 5);
+    checkpoint.big_found(&big(0, b"a"));
+    checkpoint.big_done(0, b"a");
+    checkpoint.begin_anew();
+    checkpoint.target("run 2");
+    checkpoint.position(&position("n2", 0, 9), 6);
+    drop(checkpoint);
+    let (checkpoint, first) = resume(&folder);
+    drop(checkpoint);
+    assert_eq!(first.target.as_deref(), Some("run 2"));
+    assert_eq!(first.positions, [position("n2", 0, 9)]);
+    assert_eq!(first.big_keys, [state(big(0, b"a"), &[], false)]);
+    // The same from the compacted journal.
+    assert_eq!(resume(&folder).1, first);
 }
 
 #[test]

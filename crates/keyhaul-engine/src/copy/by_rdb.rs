@@ -19,6 +19,7 @@ use crate::route::Outlet;
 use crate::site::Site;
 use crate::source::doubles::{Doubles, Naming};
 use crate::source::feed::{Feed, FeedError};
+use crate::source::overflow::Overflow;
 use crate::source::records::{RecordReader, RecordRules, RecordsError};
 use crate::source::rounds::{moved_between, topology_now};
 use crate::target::functions::FunctionCounts;
@@ -266,7 +267,7 @@ async fn try_snapshot(snapshot: &Snapshot, node_id: &str) -> Result<(), Broken> 
     if let Some(bytes) = link.rdb_bytes() {
         Progress::add(&ledger.progress.bytes_expected, bytes);
     }
-    let feed = Feed::Link(Box::new(link));
+    let feed = Feed::Link(Overflow::of_link(Box::new(link)));
     let reader = RecordReader::new(
         feed,
         Checksum::Verify,

@@ -16,9 +16,10 @@ use crate::copy::Job;
 use crate::copy::resume::Earlier;
 use crate::ledger::Ledger;
 use crate::options::Scope;
-use crate::patience::GaveUp;
+use crate::patience::{GaveUp, Patience};
 use crate::plan::NodePlan;
 use crate::prepare::{self, SourceEnd, TargetEnd};
+use crate::progress::Progress;
 use crate::route::Outlet;
 use crate::site::{Site, SourceLink};
 use crate::source::reader::Reader;
@@ -48,7 +49,7 @@ impl Job {
             TargetEnd::File(_) => (None, None, None),
         };
         let copied = match (&self.prepared.options.scope, &queue) {
-            (Scope::Named(keys), Some(queue)) => self.push_named(keys, queue, ledger).await,
+            (Scope::Named(keys), Some(queue)) => self.push_named(keys, queue, site, ledger).await,
             _ => {
                 let sieve = self.copy_sieve(site, queue.clone(), ledger);
                 let mut pass = self.pass(site, ledger, sieve);
@@ -102,14 +103,19 @@ impl Job {
         &self,
         keys: &[Bytes],
         queue: &Arc<BigQueue>,
+        site: &Arc<Site>,
         ledger: &Arc<Ledger>,
     ) -> Result<(), GaveUp> {
+        let sieve = self.copy_sieve(site, None, ledger);
         for db in self.prepared.plan.dbs.iter().map(|db| db.source_db) {
             for key in keys.iter().filter(|key| self.filter.takes_name(key)) {
                 if ledger.stop.is_cancelled() {
                     return Err(GaveUp);
                 }
-                crate::progress::Progress::add(&ledger.progress.keys_found, 1);
+                Progress::add(&ledger.progress.keys_found, 1);
+                if self.is_taken(&sieve, db, key, site, ledger).await? {
+                    continue;
+                }
                 let key = BigKey {
                     db,
                     key: key.clone(),
@@ -119,6 +125,39 @@ impl Job {
             }
         }
         Ok(())
+    }
+
+    /// Whether another key of the source has the name on the target; lists the key then.
+    async fn is_taken(
+        &self,
+        sieve: &Sieve,
+        db: u32,
+        key: &Bytes,
+        site: &Arc<Site>,
+        ledger: &Arc<Ledger>,
+    ) -> Result<bool, GaveUp> {
+        let Some(collisions) = &sieve.collisions else {
+            return Ok(false);
+        };
+        let mut patience = Patience::new(self.prepared.options.retry_for);
+        loop {
+            let sifted = async {
+                let mut connection = site.open(&site.address_of_key(key)?).await?;
+                connection.select(db).await?;
+                // A key that is not there takes no name.
+                let name = vec![key.clone()];
+                if connection.exist(&name).await? == [false] {
+                    return Ok(name);
+                }
+                collisions
+                    .sift(&self.filter, ledger, &mut connection, db, name)
+                    .await
+            };
+            match sifted.await {
+                Ok(left) => return Ok(left.is_empty()),
+                Err(e) => site.recover(&e, &mut patience, ledger).await?,
+            }
+        }
     }
 
     fn big_rules(&self, site: &Arc<Site>, outlet: Outlet, ledger: &Arc<Ledger>) -> Rules {

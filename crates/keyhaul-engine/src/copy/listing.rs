@@ -102,7 +102,7 @@ impl Job {
             keys
         });
         let done = match &self.prepared.options.scope {
-            Scope::Named(keys) => self.push_named(keys, &queue, ledger).await,
+            Scope::Named(keys) => self.push_named(keys, &queue, site, ledger).await,
             _ => {
                 let sieve = self.copy_sieve(site, Some(queue.clone()), ledger);
                 let pass = self.pass(site, ledger, sieve);

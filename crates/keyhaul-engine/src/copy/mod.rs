@@ -131,20 +131,22 @@ impl Job {
         receipt
     }
 
-    /// Copies all keys, and once more when a primary of the target failed over meanwhile: the old
-    /// one may have acknowledged writes that the new one never got. Where keys on the target are not
-    /// replaced, a second pass cannot tell its own keys, and the verification says what is missing.
+    /// Copies all keys, and once more when the target failed over or was restarted meanwhile: what the old
+    /// process acknowledged may be unknown to the new one. Where keys on the target are not replaced, a second
+    /// pass cannot tell its own keys, and the verification says what is missing.
     async fn copy_until_settled(&self, ledger: &Arc<Ledger>) -> Result<Copied, GaveUp> {
         const PASSES_MAX: usize = 5;
         let TargetEnd::Servers { site, .. } = &self.prepared.target else {
             return self.copy_all(ledger).await;
         };
-        let mut before = site.primaries();
+        let retry_for = self.prepared.options.retry_for;
+        let mut before = site.processes(retry_for, ledger).await?;
+        self.check_earlier(site, &before, ledger).await?;
         for _ in 0..PASSES_MAX {
+            self.note_target(&before);
             let copied = self.copy_all(ledger).await?;
-            site.refresh(self.prepared.options.retry_for, ledger)
-                .await?;
-            let after = site.primaries();
+            site.refresh(retry_for, ledger).await?;
+            let after = site.processes(retry_for, ledger).await?;
             if after.iter().all(|node| before.contains(node)) {
                 return Ok(copied);
             }
@@ -154,10 +156,13 @@ impl Job {
             } else {
                 "keys may be missing there"
             };
-            ledger.remark(format!("the target failed over to another primary: {what}"));
+            ledger.remark(format!(
+                "the target failed over to another primary, or was restarted: {what}"
+            ));
             if !again {
                 return Ok(copied);
             }
+            ledger.begin_anew();
             before = after;
         }
         ledger.halt("target: it failed over again and again".into());

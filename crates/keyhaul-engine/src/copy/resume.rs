@@ -1,17 +1,26 @@
 //! What a job takes over from an earlier run of the same command, and leaves to a later one.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+
+use bytes::Bytes;
+use keyhaul_client::KeyLook;
 
 use crate::checkpoint::{
     self, BigKeyState, Checkpoint, CheckpointError, JobIdentity, ScanPosition, Start,
 };
+use crate::compare::Lookup;
 use crate::copy::Job;
 use crate::ledger::Ledger;
 use crate::options::CopyOptions;
+use crate::patience::GaveUp;
 use crate::place::Place;
 use crate::plan::PlanError;
 use crate::prepare::{ReadBy, SourceEnd, TargetEnd};
+use crate::site::Site;
+use crate::transform::renamed;
 
 /// What an earlier run did, as far as this one builds on it.
 #[derive(Debug, Default)]
@@ -94,10 +103,15 @@ impl Job {
                 for key in &resumed.not_moved {
                     ledger.not_moved(key.db, &key.key, key.reason.clone());
                 }
-                ledger.remark(format!(
-                    "goes on where an earlier run of this command stopped: it had copied {} keys",
-                    resumed.keys_copied
-                ));
+                ledger
+                    .copied_before
+                    .store(resumed.keys_copied, Ordering::Relaxed);
+                if resumed.keys_copied > 0 || !resumed.big_keys.is_empty() {
+                    ledger.remark(format!(
+                        "goes on where an earlier run of this command stopped: it had copied about {} keys",
+                        resumed.keys_copied
+                    ));
+                }
                 if resumed.lines_dropped > 0 {
                     ledger.remark(format!(
                         "the checkpoint was damaged: {} lines of it are of no use",
@@ -110,6 +124,86 @@ impl Job {
                     set_aside: Vec::new(),
                 }
             }
+        }
+    }
+
+    /// Looks whether the target still holds what an earlier run left there. If not, all keys are copied again.
+    ///
+    /// # Errors
+    /// [`GaveUp`] when the job was halted or is to stop.
+    pub(super) async fn check_earlier(
+        &self,
+        target: &Arc<Site>,
+        processes: &[(String, String)],
+        ledger: &Ledger,
+    ) -> Result<(), GaveUp> {
+        /// Fewer keys than that part of what was copied, in percent, are not explained by keys that expired.
+        const KEYS_LEFT_MIN: u64 = 90;
+        let mut done = Vec::new();
+        let is_doubtful = {
+            let earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+            let checkpoint::Earlier::Unfinished(resumed) = &*earlier else {
+                return Ok(());
+            };
+            for state in resumed.big_keys.iter().filter(|state| state.is_done) {
+                done.push((state.key.db, state.key.key.clone()));
+            }
+            let keys = self.plan().target.keys;
+            let are_missing =
+                keys.is_some_and(|keys| keys < resumed.keys_copied / 100 * KEYS_LEFT_MIN);
+            let was = resumed.target.as_deref();
+            are_missing || was.is_some_and(|was| was != process_text(processes))
+        };
+        let missing = self.missing(target, done, ledger).await?;
+        let mut earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+        let checkpoint::Earlier::Unfinished(resumed) = &mut *earlier else {
+            return Ok(());
+        };
+        for state in &mut resumed.big_keys {
+            let is_missing = missing.contains(&(state.key.db, state.key.key.clone()));
+            state.is_done &= !is_doubtful && !is_missing;
+        }
+        if is_doubtful {
+            ledger.remark(
+                "the target does not hold what an earlier run copied, or its servers were restarted since: all keys are copied again".into(),
+            );
+            resumed.positions.clear();
+            resumed.not_moved.clear();
+            resumed.keys_copied = 0;
+            if let Some(checkpoint) = &self.checkpoint {
+                checkpoint.begin_anew();
+            }
+        }
+        Ok(())
+    }
+
+    /// Those of these big keys that are not on the target.
+    async fn missing(
+        &self,
+        target: &Arc<Site>,
+        keys: Vec<(u32, Bytes)>,
+        ledger: &Ledger,
+    ) -> Result<HashSet<(u32, Bytes)>, GaveUp> {
+        let options = &self.prepared.options;
+        let mut lookup = Lookup::new(target.clone(), options.retry_for);
+        let mut missing = HashSet::new();
+        for (db, key) in keys {
+            let name = renamed(&options.renames, &key).unwrap_or_else(|| key.clone());
+            let target_db = options.db_map.target_db(db);
+            let looks = lookup.look(target_db, &[name], ledger).await?;
+            let is_there =
+                |look: &Result<KeyLook, _>| !look.as_ref().is_ok_and(KeyLook::is_missing);
+            if !looks.first().is_some_and(is_there) {
+                missing.insert((db, key));
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Notes what the target is.
+    pub(super) fn note_target(&self, processes: &[(String, String)]) {
+        if let Some(checkpoint) = &self.checkpoint {
+            checkpoint.target(&process_text(processes));
         }
     }
 
@@ -126,10 +220,17 @@ impl Job {
             None => Some(checkpoint.path().to_owned()),
             Some(reason) => {
                 ledger.remark(format!(
-                    "how far it came could not be saved all the time ({reason}): the same command may do some of it again"
+                    "how far it came could not be saved all the time ({reason}): the same command may begin anew"
                 ));
-                Some(checkpoint.path().to_owned())
+                None
             }
         }
     }
+}
+
+/// The processes of the target's primaries as a text.
+fn process_text(processes: &[(String, String)]) -> String {
+    let mut runs: Vec<&str> = processes.iter().map(|(_, run)| run.as_str()).collect();
+    runs.sort_unstable();
+    runs.join(" ")
 }

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use keyhaul_client::{ClientError, ReplicaLink};
+use keyhaul_client::ClientError;
 use tokio::sync::mpsc;
 
 use crate::plan::CheckedFile;
+use crate::source::overflow::{Overflow, OverflowError};
 
 /// Bytes that are read from a file at a time.
 const PORTION_BYTES: usize = 512 * 1024;
@@ -23,8 +24,8 @@ pub(crate) enum Feed {
         path: PathBuf,
         portions: mpsc::Receiver<std::io::Result<Bytes>>,
     },
-    /// A link to a primary.
-    Link(Box<ReplicaLink>),
+    /// A link to a primary, read whether the bytes are wanted yet or not.
+    Link(Overflow),
 }
 
 /// Why there are no more bytes.
@@ -37,6 +38,11 @@ pub(crate) enum FeedError {
     },
     #[error("source: {}", keyhaul_client::chain(.0))]
     Link(ClientError),
+    #[error(
+        "what the source sends faster than it can be used cannot be kept in a temporary file ({0}): free space in {dir} or name another folder by TMPDIR",
+        dir = std::env::temp_dir().display()
+    )]
+    Spool(std::io::Error),
 }
 
 impl Feed {
@@ -61,7 +67,10 @@ impl Feed {
                     error,
                 }),
             },
-            Self::Link(link) => link.rdb_part().await.map_err(FeedError::Link),
+            Self::Link(overflow) => overflow.next().await.map_err(|e| match e {
+                OverflowError::Link(e) => FeedError::Link(e),
+                OverflowError::File(e) => FeedError::Spool(e),
+            }),
         }
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod doubles;
 pub(crate) mod feed;
 mod gather;
 pub(crate) mod large;
+pub(crate) mod overflow;
 pub(crate) mod reader;
 pub(crate) mod records;
 pub(crate) mod rounds;

@@ -67,6 +67,8 @@ pub(crate) struct RecordReader {
     /// Of a damaged file: what lies from here on is not read.
     upto: Option<u64>,
     version: u16,
+    /// A value above this is not held as a whole, bytes.
+    whole_max: usize,
     now_ms: i64,
     gather: Gather,
     /// Not told to the progress yet.
@@ -103,6 +105,9 @@ impl RecordReader {
             feed,
             decoder: Decoder::new(checksum),
             version: outlet.source_version(),
+            whole_max: usize::try_from(outlet.chunk_threshold())
+                .unwrap_or(VALUE_WHOLE_MAX)
+                .min(VALUE_WHOLE_MAX),
             outlet,
             rules,
             ledger,
@@ -164,7 +169,7 @@ impl RecordReader {
         } = self;
         let upto = self.upto.unwrap_or(u64::MAX);
         let value_max = rules.value_max.and_then(|max| usize::try_from(max).ok());
-        let value_max = value_max.unwrap_or(usize::MAX).min(VALUE_WHOLE_MAX);
+        let value_max = value_max.unwrap_or(usize::MAX).min(self.whole_max);
         while !gather.is_full() && decoder.offset() < upto {
             let small = match decoder.small_record(value_max) {
                 Ok(Some(small)) => small,
@@ -258,7 +263,7 @@ impl RecordReader {
     async fn read_value(&mut self, record: Record) -> Result<(), RecordsError> {
         let begin = self.decoder.offset();
         loop {
-            match self.decoder.raw_value(VALUE_WHOLE_MAX) {
+            match self.decoder.raw_value(self.whole_max) {
                 Err(error) => return Err(self.damaged(error)),
                 Ok(None) => self.more().await?,
                 Ok(Some(RawValue::Whole(value))) => {
@@ -308,7 +313,7 @@ impl RecordReader {
                 break;
             }
             next = loop {
-                match self.decoder.raw_value(VALUE_WHOLE_MAX) {
+                match self.decoder.raw_value(self.whole_max) {
                     Err(error) => return Err(self.damaged(error)),
                     Ok(Some(part)) => break part,
                     Ok(None) => self.more().await?,

@@ -15,7 +15,7 @@ use crate::checkpoint::ScanPosition;
 use crate::ledger::Ledger;
 use crate::patience::GaveUp;
 use crate::progress::{Phase, Progress};
-use crate::site::SourceLink;
+use crate::site::{SourceLink, run_id_of};
 use crate::source::KeyBatch;
 use crate::source::sieve::Sieve;
 use crate::source::track::{ScanTrack, Ticket};
@@ -240,24 +240,5 @@ impl Scanner {
         topology
             .node(&self.link.node_id)
             .map_or_else(String::new, |node| node.address.to_string())
-    }
-}
-
-/// The run id of the server; `None` where INFO is forbidden: then every reconnection counts as a
-/// restart.
-async fn run_id_of(
-    connection: &mut keyhaul_client::ReadConnection,
-) -> Result<Option<String>, ClientError> {
-    match connection.info(Some("server")).await {
-        Ok(info) => Ok(info
-            .lines()
-            .find_map(|line| line.strip_prefix("run_id:"))
-            .map(|id| id.trim().to_owned())),
-        Err(ClientError::Server { error, .. })
-            if error.action() == keyhaul_client::Action::GiveUp =>
-        {
-            Ok(None)
-        }
-        Err(e) => Err(e),
     }
 }

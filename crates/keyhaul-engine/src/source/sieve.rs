@@ -119,7 +119,7 @@ impl Sieve {
 impl Collisions {
     /// Leaves out and lists a key that would overwrite another key of the source. Of two such keys
     /// the one in the lower db goes, and the one that keeps its name before one that is renamed.
-    async fn sift(
+    pub(crate) async fn sift(
         &self,
         filter: &KeyFilter,
         ledger: &Ledger,

@@ -167,7 +167,8 @@ impl ScanTrack {
             && !*is_saved
         {
             let copied = &self.ledger.progress.keys_copied;
-            let copied = copied.load(Ordering::Relaxed);
+            let before = self.ledger.copied_before.load(Ordering::Relaxed);
+            let copied = before + copied.load(Ordering::Relaxed);
             self.checkpoint.position(position, copied);
             *is_saved = true;
             pages.saved = Some(Instant::now());

@@ -70,6 +70,12 @@ impl NotMovedList {
         inner.hashes.contains(&hash(db, key))
     }
 
+    /// Forgets all keys: they are looked at again.
+    pub fn clear(&self) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *inner = Inner::default();
+    }
+
     /// The finished list.
     pub fn finish(&self) -> NotMoved {
         let inner = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));

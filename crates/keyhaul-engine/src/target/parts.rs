@@ -8,6 +8,7 @@ use keyhaul_client::{Action, Address, ClientError, KeyExpiry};
 
 use crate::bigkey::Broken;
 use crate::bigkey::builder::Place;
+use crate::bigkey::staging::Purpose;
 use crate::bigkey::stored::{Placed, StoredCopy};
 use crate::entry::{Elements, Entry, Part, Parts, Payload, Verdict};
 use crate::options::OnConflict;
@@ -75,8 +76,12 @@ impl Lane {
             on_conflict: rules.on_conflict,
             bulk_len_max: rules.bulk_len_max,
             place: Place {
-                job: rules.stored.job_id,
-                target_key: entry.target_key.clone(),
+                purpose: Purpose {
+                    job: rules.stored.job_id,
+                    source_db: entry.source_db,
+                    source_key: name.clone(),
+                    target_key: entry.target_key.clone(),
+                },
                 target_db: entry.target_db,
             },
             expiry: entry.expire_at_ms.map_or(KeyExpiry::Never, KeyExpiry::At),

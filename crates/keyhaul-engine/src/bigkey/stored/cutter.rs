@@ -11,7 +11,7 @@ use super::StoredCopy;
 use super::stream::StreamCutter;
 use crate::bigkey::builder::Builder;
 use crate::bigkey::chunk::{Chunk, Words};
-use crate::bigkey::finish::Expected;
+use crate::bigkey::finish::{Expected, Expiries};
 use crate::bigkey::ranks::{end_members, put_score};
 use crate::bigkey::{Abilities, Broken, ChunkLimits};
 use crate::source::records::now_ms;
@@ -45,7 +45,7 @@ pub(super) struct Cutter {
     /// All elements so far; bytes of a string.
     pub(super) total: u64,
     /// Fields that expire.
-    expiring: u64,
+    times: Expiries,
     /// Names of fields in the chunk, as bulk strings, and when they expire.
     expiries: Vec<(u64, Vec<u8>)>,
     has_negative_zero: bool,
@@ -68,7 +68,7 @@ impl Cutter {
             chunk: Chunk::default(),
             in_chunk: 0,
             total: 0,
-            expiring: 0,
+            times: Expiries::default(),
             expiries: Vec::new(),
             has_negative_zero: false,
             ready: VecDeque::new(),
@@ -144,8 +144,17 @@ impl Cutter {
             ValueKind::Stream => self.stream.entries(),
             _ => self.total,
         };
-        let expiring = self.expiring;
-        Expected { length, expiring }
+        let digest = (self.kind == ValueKind::String).then(|| self.digest.digest128());
+        Expected {
+            length,
+            unseen: 0,
+            digest,
+        }
+    }
+
+    /// Hands over when fields expire.
+    pub(super) fn tell_expiries(&mut self, builder: &mut Builder) {
+        builder.expiries = std::mem::take(&mut self.times);
     }
 
     /// Whether the target holds what cannot be told from the length.
@@ -153,9 +162,6 @@ impl Cutter {
     /// # Errors
     /// [`Broken`].
     pub(super) async fn check(&self, builder: &mut Builder) -> Result<(), Broken> {
-        if self.kind == ValueKind::String && builder.was_taken_over {
-            self.read_back(builder).await?;
-        }
         self.stream.check(builder).await
     }
 
@@ -166,24 +172,6 @@ impl Cutter {
         if self.kind == ValueKind::String && is_long {
             let last = (length - 1).to_string();
             self.chunk.command(SETRANGE, &[last.as_bytes(), b"\0"]);
-        }
-    }
-
-    /// Reads the staging key. Its length does not tell what a target lost that failed over.
-    async fn read_back(&self, builder: &mut Builder) -> Result<(), Broken> {
-        let staging = builder.staging();
-        let page_bytes = self.limits.bytes as u64;
-        let (mut digest, mut first) = (Xxh3::new(), 0);
-        while first < self.total {
-            let (begin, end) = (first.to_string(), (first + page_bytes - 1).to_string());
-            let args: [&[u8]; 4] = [b"GETRANGE", &staging, begin.as_bytes(), end.as_bytes()];
-            let page = builder.call(&args).await?;
-            digest.update(page.as_bytes().map_or(b"", |bytes| bytes));
-            first += page_bytes;
-        }
-        match digest.digest128() == self.digest.digest128() {
-            true => Ok(()),
-            false => Err(Broken::Lost),
         }
     }
 
@@ -241,7 +229,7 @@ impl Cutter {
                 let mut name = bytes::BytesMut::new();
                 encode::bulk(&mut name, field);
                 self.expiries.push((at, name.to_vec()));
-                self.expiring += 1;
+                self.times.add(i64::try_from(at).unwrap_or(i64::MAX));
             }
             Some(_) if !self.abilities.may_drop_field_expiry => {
                 return self.refuse(Refusal::FieldExpiry.to_string());

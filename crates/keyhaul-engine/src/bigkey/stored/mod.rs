@@ -20,7 +20,6 @@ use keyhaul_client::{Backoff, KeyExpiry, ValueKind};
 use keyhaul_rdb::{Element, Form, KeyType, StreamId};
 
 use crate::bigkey::builder::{Builder, Place};
-use crate::bigkey::finish::Expected;
 use crate::bigkey::{Abilities, Broken, ChunkLimits};
 use crate::ledger::Ledger;
 use crate::options::OnConflict;
@@ -96,7 +95,7 @@ impl StoredCopy<'_> {
             return Err(Broken::Refused(cutter::string_too_long(self.bulk_len_max)));
         }
         if self.on_conflict != OnConflict::Replace {
-            let key = self.place.target_key.clone();
+            let key = self.place.purpose.target_key.clone();
             if builder.call(&[b"EXISTS", &key]).await?.as_int() != Some(0) {
                 return Ok(Placed::Conflict);
             }
@@ -176,17 +175,13 @@ impl StoredCopy<'_> {
         }
         builder.drain().await?;
         cutter.check(builder).await?;
-        let Expected { length, expiring } = cutter.expected();
+        let expected = cutter.expected();
         let may_be_empty = matches!(builder.kind, ValueKind::String | ValueKind::Stream);
-        if length == 0 && !may_be_empty {
+        if expected.length == 0 && !may_be_empty {
             // All of its fields have expired.
             return Ok(Placed::Expired);
         }
-        let staging = builder.staging();
-        if expiring > 0 && expiring == length && builder.length(&staging).await? == 0 {
-            return Ok(Placed::Expired);
-        }
-        let expected = Expected { length, expiring };
+        cutter.tell_expiries(builder);
         builder.place(self.expiry, expected, self.on_conflict).await
     }
 }

@@ -9,7 +9,7 @@ use super::pending::Vanished;
 use crate::bigkey::chunk::Words;
 use crate::bigkey::scan::{hold, pass};
 use crate::bigkey::sink::Sink;
-use crate::bigkey::{Broken, ELEMENT_HELD_MAX, page_count};
+use crate::bigkey::{Broken, ELEMENT_HELD_MAX};
 
 const XADD: Words = &[b"XADD"];
 const HIGHEST: &[u8] = b"+";
@@ -45,7 +45,7 @@ impl<'a> EntryReader<'a> {
         sink: &mut Sink<'_>,
     ) -> Result<(), Broken> {
         while let Some(first) = self.next {
-            let count = page_count(sink.limits, self.mean_bytes.max(sink.mean_bytes()));
+            let count = sink.page_count(self.mean_bytes);
             ask(connection, self.key, first, count).await?;
             let Token::Array(entries) = token(connection).await? else {
                 return Err(unexpected(connection));
@@ -213,7 +213,13 @@ pub(super) async fn first_id(
     }
 }
 
-/// Id, and names and values of an entry.
+/// Whether all of these entries are there in full.
+pub(super) fn are_whole(entries: &Value) -> bool {
+    let entries = entries.as_list().unwrap_or_default();
+    entries.iter().all(|entry| parse(entry).is_some())
+}
+
+/// Id, and names and values of an entry; `None`: one of them is too long to be held.
 fn parse(entry: &Value) -> Option<(StreamId, Vec<Bytes>)> {
     let [id, args] = entry.as_list()? else {
         return None;

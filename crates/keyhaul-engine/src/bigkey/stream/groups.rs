@@ -278,6 +278,18 @@ pub(super) async fn destroy(groups: &[Bytes], sink: &mut Sink<'_>) -> Result<(),
     send(sink, chunk).await
 }
 
+/// Removes all groups of the staging key.
+pub(super) async fn clear(sink: &mut Sink<'_>) -> Result<(), Broken> {
+    if !exist(sink).await? {
+        return Ok(());
+    }
+    let staging = sink.builder.staging();
+    let groups = sink.builder.call(&[b"XINFO", b"GROUPS", &staging]).await?;
+    let names = groups.as_list().unwrap_or_default().iter().filter_map(name);
+    let names: Vec<Bytes> = names.collect();
+    destroy(&names, sink).await
+}
+
 /// Whether the staging key is there, by its groups.
 pub(super) async fn exist(sink: &mut Sink<'_>) -> Result<bool, Broken> {
     let staging = sink.builder.staging();

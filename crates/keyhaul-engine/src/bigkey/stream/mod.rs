@@ -78,6 +78,10 @@ impl StreamReader<'_> {
         let mut entries = EntryReader::new(self.key, self.mean_bytes);
         // Its ids are those of stand-ins.
         let mut stand_ins = Vec::new();
+        if sink.is_comparing() {
+            // An earlier run may have come to them; what they were then is past.
+            groups::clear(sink).await?;
+        }
         self.copy_entries(&mut entries, &mut stand_ins, sink)
             .await?;
         for _ in 0..REST_TRIES_MAX {
@@ -146,6 +150,7 @@ impl StreamReader<'_> {
             .filter_map(pending::name)
             .eq(names.iter().cloned());
         let is_whole = rows(&moment.entries) < MOMENT_ENTRIES_MAX
+            && entries::are_whole(&moment.entries)
             && moment
                 .of_groups
                 .iter()
