@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use keyhaul_resp::{Decoder, Limits, Token, Value, encode};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf};
 use tokio::time::timeout;
 
 use crate::connector::Greeting;
 use crate::endpoint::Address;
 use crate::error::{ClientError, ServerError};
 use crate::stream::Stream;
+use crate::writer::Writer;
 
 /// How much is read from a socket at once, bytes.
 const READ_BYTES: usize = 128 * 1024;
@@ -24,10 +25,19 @@ pub const WHOLE_BULK_MAX: usize = 512 * 1024;
 /// block a server for long; longer than this and the connection is opened anew.
 pub(crate) const REPLY_DEADLINE: Duration = Duration::from_secs(60);
 
+/// Who reads and writes.
+#[derive(Debug)]
+enum Wire {
+    /// The caller does both.
+    Whole(Stream),
+    /// A task writes.
+    Split(ReadHalf<Stream>, Writer),
+}
+
 /// A connection whose handshake is done.
 #[derive(Debug)]
 pub struct Connection {
-    stream: Stream,
+    wire: Wire,
     address: Address,
     input: BytesMut,
     output: BytesMut,
@@ -44,7 +54,7 @@ impl Connection {
             ..Limits::default()
         };
         Self {
-            stream,
+            wire: Wire::Whole(stream),
             address,
             input: BytesMut::new(),
             output: BytesMut::new(),
@@ -74,25 +84,37 @@ impl Connection {
         &mut self.input
     }
 
+    /// From here on what is sent is written by a task of its own: sending waits only while too much is unwritten.
+    /// The error of a write then comes with a later one, or as that of a reply.
+    pub fn write_beside(self) -> Self {
+        let wire = match self.wire {
+            Wire::Whole(stream) => {
+                let (read, write) = tokio::io::split(stream);
+                let writer = Writer::start(write, self.address.clone(), self.deadline);
+                Wire::Split(read, writer)
+            }
+            split => split,
+        };
+        Self { wire, ..self }
+    }
+
     /// Sends what was appended.
     ///
     /// # Errors
     /// [`ClientError::Io`] or [`ClientError::Silent`]; the connection is of no further use then.
     pub async fn flush(&mut self) -> Result<(), ClientError> {
-        let Self {
-            stream,
-            output,
-            deadline,
-            address,
-            ..
-        } = self;
-        in_time(*deadline, address, async {
-            stream.write_all(output).await?;
-            stream.flush().await
-        })
-        .await?;
-        self.output.clear();
-        Ok(())
+        if let Wire::Whole(stream) = &mut self.wire {
+            let (output, deadline) = (&self.output, self.deadline);
+            in_time(deadline, &self.address, async {
+                stream.write_all(output).await?;
+                stream.flush().await
+            })
+            .await?;
+            self.output.clear();
+            return Ok(());
+        }
+        let output = self.output.split().freeze();
+        self.hand_over(output).await
     }
 
     /// Sends bytes that lie elsewhere, after what was appended: a large payload is not copied.
@@ -103,13 +125,35 @@ impl Connection {
         if !self.output.is_empty() {
             self.flush().await?;
         }
-        let Self {
-            stream,
-            deadline,
-            address,
-            ..
-        } = self;
-        in_time(*deadline, address, stream.write_all(bytes)).await
+        if let Wire::Whole(stream) = &mut self.wire {
+            return in_time(self.deadline, &self.address, stream.write_all(bytes)).await;
+        }
+        self.hand_over(Bytes::copy_from_slice(bytes)).await
+    }
+
+    /// The same for bytes that may be kept: they are not copied in any case.
+    ///
+    /// # Errors
+    /// As [`Connection::flush`].
+    pub async fn send_shared(&mut self, bytes: Bytes) -> Result<(), ClientError> {
+        if let Wire::Whole(_) = self.wire {
+            return self.send(&bytes).await;
+        }
+        if !self.output.is_empty() {
+            self.flush().await?;
+        }
+        self.hand_over(bytes).await
+    }
+
+    async fn hand_over(&mut self, bytes: Bytes) -> Result<(), ClientError> {
+        let Wire::Split(_, writer) = &mut self.wire else {
+            return Ok(());
+        };
+        writer.send(bytes).await.map_err(|error| {
+            error.unwrap_or_else(|| ClientError::Closed {
+                address: self.address.clone(),
+            })
+        })
     }
 
     /// The next token of the replies if it has arrived already.
@@ -202,14 +246,12 @@ impl Connection {
     pub async fn fill(&mut self) -> Result<(), ClientError> {
         self.input
             .reserve(READ_BYTES.max(self.decoder.bytes_wanted()));
-        let Self {
-            stream,
-            input,
-            deadline,
-            address,
-            ..
-        } = self;
-        match in_time(*deadline, address, stream.read_buf(input)).await? {
+        let (deadline, address, input) = (self.deadline, &self.address, &mut self.input);
+        let read = match &mut self.wire {
+            Wire::Whole(stream) => in_time(deadline, address, stream.read_buf(input)).await?,
+            Wire::Split(stream, _) => in_time(deadline, address, stream.read_buf(input)).await?,
+        };
+        match read {
             0 => Err(ClientError::Closed {
                 address: self.address.clone(),
             }),
@@ -218,7 +260,8 @@ impl Connection {
     }
 }
 
-async fn in_time<T>(
+/// Bounds the time of a read or write.
+pub(crate) async fn in_time<T>(
     deadline: Duration,
     address: &Address,
     io: impl Future<Output = io::Result<T>>,

@@ -23,6 +23,7 @@ mod reads;
 mod replica;
 mod target;
 mod value_kind;
+mod writer;
 
 pub use connection::{Connection, WHOLE_BULK_MAX};
 pub use connector::{CONNECT_DEADLINE, Connector, Greeting};

@@ -25,6 +25,13 @@ impl TargetConnection {
         ))
     }
 
+    /// See [`Connection::write_beside`].
+    #[must_use]
+    pub fn write_beside(mut self) -> Self {
+        self.0.connection = self.0.connection.write_beside();
+        self
+    }
+
     /// The typed reads.
     pub fn reads(&mut self) -> &mut ReadConnection {
         &mut self.0

@@ -19,7 +19,7 @@ pub const SCAN_COUNT: u32 = 1000;
 pub const RETRY_FOR: Duration = Duration::from_secs(120);
 /// Default of [`CopyOptions::chunk_threshold`], bytes.
 pub const CHUNK_THRESHOLD: u64 = 64 * 1024 * 1024;
-/// Default of [`CopyOptions::chunk_elements`].
+/// Most elements of a chunk unless [`CopyOptions::chunk_elements`] says otherwise.
 pub const CHUNK_ELEMENTS: u32 = 10_000;
 /// Most elements of [`CopyOptions::chunk_elements`]: a server stands still while it takes a chunk.
 pub const CHUNK_ELEMENTS_MAX: u32 = 1_000_000;
@@ -100,8 +100,9 @@ pub struct CopyOptions {
     pub mem_limit: Option<u64>,
     /// Keys whose MEMORY USAGE is above it go over in chunks, bytes, 1...
     pub chunk_threshold: u64,
-    /// Elements in a chunk at most, 1...
-    pub chunk_elements: u32,
+    /// Elements in a chunk at most, 1.. `None`: [`CHUNK_ELEMENTS`], and fewer of types whose elements take a
+    /// server long.
+    pub chunk_elements: Option<u32>,
     /// Keys that the target already holds.
     pub on_conflict: OnConflict,
     /// Keys a SCAN step looks at, 1..
@@ -148,7 +149,7 @@ impl Default for CopyOptions {
             scope: Scope::default(),
             mem_limit: None,
             chunk_threshold: CHUNK_THRESHOLD,
-            chunk_elements: CHUNK_ELEMENTS,
+            chunk_elements: None,
             on_conflict: OnConflict::default(),
             scan_count: SCAN_COUNT,
             read_threads: 1,

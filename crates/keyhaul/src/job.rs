@@ -151,7 +151,9 @@ fn shared(args: &SharedArgs, environment: &Environment) -> Result<CopyOptions, U
         renames: each("--rename-prefix", &args.rename_prefix, PrefixRename::parse)?,
         chunk_threshold: optional_size("--chunk-threshold", Some(&args.chunk_threshold))?
             .unwrap_or(CHUNK_THRESHOLD),
-        chunk_elements: number("--chunk-size", &args.chunk_size, CHUNK_ELEMENTS_MAX)?,
+        chunk_elements: (args.chunk_size.as_ref())
+            .map(|text| number("--chunk-size", text, CHUNK_ELEMENTS_MAX))
+            .transpose()?,
         memory_bytes: memory(&args.memory)?,
         rate_limit: rate_limit(args.rate_limit.as_deref())?,
         accepted_losses: AcceptedLosses {
@@ -409,7 +411,10 @@ mod tests {
             (Method::Psync, Some(11))
         );
         assert!(options.accepted_losses.field_ttl && options.allow_partial);
-        assert_eq!((options.chunk_threshold, options.chunk_elements), (1024, 7));
+        assert_eq!(
+            (options.chunk_threshold, options.chunk_elements),
+            (1024, Some(7))
+        );
         assert_eq!(options.state_dir, Some("s".into()));
         assert!(options.needs_state_dir && options.restart);
         assert!(request.is_dry_run && request.is_verbose);

@@ -47,7 +47,7 @@ fn a_right_that_the_target_user_lacks_is_named() {
         (Kind::Zset, "zadd"),
         (Kind::Set, "sadd"),
         (Kind::List, "rpush"),
-        (Kind::Text, "append"),
+        (Kind::Text, "setrange"),
         (Kind::Stream, "xadd"),
         (Kind::Stream, "xsetid"),
         (Kind::Stream, "xgroup"),
@@ -56,6 +56,8 @@ fn a_right_that_the_target_user_lacks_is_named() {
         (Kind::Hash, "pexpire"),
         (Kind::Hash, "persist"),
         (Kind::Hash, "unlink"),
+        (Kind::Hash, "watch"),
+        (Kind::Hash, "set"),
     ] {
         let source = Server::start(Version::REDIS_7_0);
         let target = user(Version::VALKEY_8_0, &format!("~* &* +@all -{right}"));
@@ -74,7 +76,7 @@ fn a_right_that_the_target_user_lacks_is_named() {
 fn a_right_that_the_source_user_lacks_is_named() {
     for (kind, right) in [
         (Kind::Hash, "hscan"),
-        (Kind::Zset, "zscan"),
+        (Kind::Zset, "zrange"),
         (Kind::Set, "sscan"),
         (Kind::List, "lrange"),
         (Kind::Text, "getrange"),
@@ -103,6 +105,80 @@ fn a_source_user_who_may_only_read() {
         Marked::new(kind, 400, 40).make(&mut source.client(), 1);
     }
     job(&source, &target, "source").ends(&[&target], 0);
+    same(&source, &target);
+}
+
+/// The rights in the nth block of the guide that begins with a line like this.
+fn documented(heading: &str, nth: usize) -> String {
+    const GUIDE: &str = include_str!("../../../docs/guide/permissions.md");
+    let (_, section) = GUIDE.split_once(heading).expect("the heading is there");
+    let block = section
+        .split("```")
+        .nth(2 * nth + 1)
+        .expect("there is a block");
+    let words = block.split_whitespace();
+    words
+        .filter(|word| word.starts_with('+'))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[test]
+fn the_rights_of_the_guide_are_enough() {
+    let rules = |end: &str, nth| {
+        let (all, big) = (documented(end, 0), documented("## Big keys", nth));
+        format!("~* resetchannels -@all {all} {big}")
+    };
+    let source = user(Version::REDIS_8_2, &rules("## Source", 0));
+    let target = user(Version::VALKEY_9_1, &rules("## Target", 1));
+    let mut client = source.client();
+    for kind in KINDS {
+        Marked::new(kind, 400, 40).make(&mut client, 1);
+        let old = Marked {
+            key: format!("old:{kind:?}"),
+            ..Marked::new(kind, 400, 40)
+        };
+        old.make(&mut client, 1);
+        old.make(&mut target.client(), 2);
+    }
+    Marked {
+        key: "fields".into(),
+        ..Marked::new(Kind::Hash, 400, 40)
+    }
+    .make(&mut client, 1);
+    for field in 0..40 {
+        let _: redis::Value = cmd("HPEXPIREAT")
+            .arg("fields")
+            .arg(4_102_444_800_000_u64 + field)
+            .arg("FIELDS")
+            .arg(1)
+            .arg(field)
+            .query(&mut client)
+            .expect("is answered");
+    }
+    for line in [
+        "XGROUP CREATE marked:Stream g 0",
+        "XREADGROUP GROUP g anna COUNT 30 STREAMS marked:Stream >",
+        "PEXPIREAT marked:List 4102444800555",
+    ] {
+        run(&source, 0, line);
+    }
+    let login = ["source", "target"].map(|side| {
+        [
+            format!("--{side}-user"),
+            "mover".into(),
+            format!("--{side}-pass"),
+            "secret".into(),
+        ]
+    });
+    let login: Vec<&str> = login.iter().flatten().map(String::as_str).collect();
+    let options = [&OPTIONS[..], &login].concat();
+    let ran = Job::replicate(&source.uri(), &target.uri(), &options).ends(&[&target], 0);
+    assert_eq!(ran.count("chunked"), 13, "{ran:#?}");
+    assert!(
+        !ran.report["warnings"].to_string().contains("right"),
+        "{ran:#?}"
+    );
     same(&source, &target);
 }
 

@@ -1,6 +1,6 @@
 //! Builds a value in a staging key of the target, chunk by chunk.
 //!
-//! A chunk is one transaction: the target has all of it or nothing. Two are in flight, so that the target
+//! A chunk is one transaction: the target has all of it or nothing. Some are in flight, so that the target
 //! works on one while the next lies in its buffer.
 //!
 //! When a link breaks, or a chunk is refused for the moment, nobody knows what of the chunks in flight is
@@ -14,25 +14,30 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use keyhaul_client::{Action, ClientError, TargetConnection, ValueKind};
-use keyhaul_resp::{Value, encode};
+use keyhaul_resp::{Token, Value, encode};
 
-use crate::bigkey::chunk::{Chunk, Words};
+use crate::bigkey::chunk::{Chunk, Sealed, Words};
 use crate::bigkey::finish::Expiries;
 use crate::bigkey::staging::Purpose;
 use crate::bigkey::{Broken, staging};
+use crate::checkpoint::MARKS_KEPT;
 use crate::ledger::Ledger;
 use crate::patience::Patience;
 use crate::progress::Progress;
 use crate::site::Site;
 
 /// Chunks in flight.
-const CHUNKS_MAX: usize = 2;
+const CHUNKS_MAX: usize = 8;
+/// Of a stream one of the last marks must be that of what is applied; one chunk more is on its way for a moment.
+const _: () = assert!(CHUNKS_MAX + 1 < MARKS_KEPT);
 /// Bytes in flight, unless a single chunk is longer.
 const FLIGHT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How often the same chunk is sent again to a target that closes the link each time.
 const REPAIRS_MAX: u32 = 20;
 /// Arguments above this are sent from where they lie, bytes.
 const COPY_MAX: usize = 16 * 1024;
+/// Commands of a chunk go to the target in parts of about this length, bytes: it begins with the first.
+const PART_BYTES: usize = 64 * 1024;
 
 /// What is built, and where.
 #[derive(Debug, Clone)]
@@ -54,7 +59,7 @@ pub(crate) struct Built {
 /// A chunk on its way.
 #[derive(Debug)]
 enum Sent {
-    Chunk(Chunk),
+    Chunk(Sealed),
     /// A command that passed through and cannot be sent again; what is built with it.
     Passed(Built),
 }
@@ -174,7 +179,7 @@ impl Builder {
     /// [`Broken`].
     pub(crate) async fn send(&mut self, chunk: Chunk) -> Result<(), Broken> {
         self.flight_bytes += chunk.bytes();
-        self.in_flight.push_back(Sent::Chunk(chunk));
+        self.in_flight.push_back(Sent::Chunk(chunk.seal()));
         let last = self.in_flight.len() - 1;
         if let Err(e) = self.transmit(last).await {
             self.repair(e).await?;
@@ -198,6 +203,38 @@ impl Builder {
         Ok(())
     }
 
+    /// Whether the target can take an argument of this length at once without harm: it has neither replicas nor an
+    /// append-only file, and room for three times as much. `false` where it does not tell.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub(crate) async fn takes_at_once(&mut self, bytes: u64) -> Result<bool, Broken> {
+        let mut info = String::new();
+        for section in ["replication", "persistence", "memory"] {
+            info += &loop {
+                match async { self.link().await?.reads().info(Some(section)).await }.await {
+                    Ok(text) => break text,
+                    Err(e) => match self.judge(e).await {
+                        Err(Broken::Refused(_)) => return Ok(false),
+                        judged => judged?,
+                    },
+                }
+            };
+        }
+        let number = |name: &str| -> Option<u64> {
+            let mut pairs = info.lines().filter_map(|line| line.split_once(':'));
+            let (_, value) = pairs.find(|(found, _)| *found == name)?;
+            value.trim_end().parse().ok()
+        };
+        let is_alone = [number("connected_slaves"), number("aof_enabled")] == [Some(0), Some(0)];
+        let has_room = match (number("maxmemory"), number("used_memory")) {
+            (Some(0), _) => true,
+            (Some(most), Some(used)) => most.saturating_sub(used) / 3 >= bytes,
+            _ => false,
+        };
+        Ok(is_alone && has_room)
+    }
+
     /// Begins a command with an element that is too long to be held. The caller sends its arguments after
     /// the key, of which there are `arg_count`.
     ///
@@ -213,15 +250,15 @@ impl Builder {
         encode::array_header(&mut head, words.len() + 1 + arg_count);
         words.iter().for_each(|word| encode::bulk(&mut head, word));
         encode::bulk(&mut head, &self.staging());
-        self.pass(&head).await
+        self.pass(head.freeze()).await
     }
 
     /// Sends bytes of the command that was begun.
     ///
     /// # Errors
     /// [`Broken::Interrupted`] when the link failed: the target forgets the half command.
-    pub(crate) async fn pass(&mut self, bytes: &[u8]) -> Result<(), Broken> {
-        match async { self.link().await?.raw().send(bytes).await }.await {
+    pub(crate) async fn pass(&mut self, bytes: Bytes) -> Result<(), Broken> {
+        match async { self.link().await?.raw().send_shared(bytes).await }.await {
             Ok(()) => Ok(()),
             Err(e) => self.interrupted(e).await,
         }
@@ -285,7 +322,7 @@ impl Builder {
             let mut opened = TargetConnection::open(connector, &address, self.site.expiry).await?;
             opened.reads().select(self.place.target_db).await?;
             self.links += 1;
-            self.connection = Some(opened);
+            self.connection = Some(opened.write_beside());
         }
         Ok(self.connection.as_mut().expect("it was just put there"))
     }
@@ -323,12 +360,15 @@ impl Builder {
         };
         let raw = connection.raw();
         encode::command(raw.output(), &[b"MULTI"]);
-        for (head, args) in chunk.encoded(&staging) {
-            raw.output().extend_from_slice(&head);
+        for (head, args) in chunk.commands() {
+            head.encode(&staging, raw.output());
             if args.len() > COPY_MAX {
-                raw.send(args).await?;
+                raw.send_shared(args).await?;
             } else {
-                raw.output().extend_from_slice(args);
+                raw.output().extend_from_slice(&args);
+            }
+            if raw.output().len() > PART_BYTES {
+                raw.flush().await?;
             }
         }
         encode::command(raw.output(), &[b"PEXPIRE", &staging, staging::LIFE_MS]);
@@ -370,20 +410,17 @@ impl Builder {
     /// the staging key.
     async fn replies(&mut self, count: usize) -> Result<u64, ClientError> {
         let raw = self.link().await?.raw();
-        let (mut refused, mut length) = (None, 0);
-        for _ in 0..count {
-            match raw.value().await? {
-                Value::Error(text) => refused = refused.or(Some(text)),
-                Value::Int(n) => length = n,
-                Value::Array(results) => {
-                    length = results.last().and_then(Value::as_int).unwrap_or(0);
-                    let mut results = results.into_iter();
-                    let first = results.find_map(|result| match result {
-                        Value::Error(text) => Some(text),
-                        _ => None,
-                    });
-                    // A group that is there was made by a chunk whose reply was lost.
-                    refused = refused.or(first.filter(|text| !text.starts_with(b"BUSYGROUP")));
+        let (mut refused, mut length, mut left) = (None, 0, count as u64);
+        while left > 0 {
+            left -= 1;
+            match raw.token().await? {
+                Token::Int(n) => length = n,
+                // The results of EXEC, and a list in them.
+                Token::Array(results) => left += results,
+                Token::BulkStart(_) => while raw.token().await? != Token::BulkEnd {},
+                // A group that is there was made by a chunk whose reply was lost.
+                Token::Error(text) if !text.starts_with(b"BUSYGROUP") => {
+                    refused = refused.or(Some(text));
                 }
                 _ => {}
             }

@@ -1,6 +1,6 @@
 //! A chunk: commands for the staging key, encoded but for its name, which changes when a link breaks.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use keyhaul_resp::encode;
 
 /// A command of one word or two, before the key.
@@ -60,10 +60,6 @@ impl Chunk {
         self.last_id = other.last_id.take().or(self.last_id.take());
     }
 
-    pub(crate) fn command_count(&self) -> usize {
-        self.commands.len()
-    }
-
     /// Length of all arguments, bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.args.len()
@@ -73,23 +69,57 @@ impl Chunk {
         self.commands.is_empty() && self.args.is_empty()
     }
 
-    /// Each command for the staging key of this name: what precedes its arguments, and those.
-    pub(crate) fn encoded<'a>(
-        &'a self,
-        staging: &'a [u8],
-    ) -> impl Iterator<Item = (BytesMut, &'a [u8])> {
+    /// Makes it ready to be sent, more than once if need be.
+    pub(crate) fn seal(self) -> Sealed {
+        Sealed {
+            args: self.args.freeze(),
+            commands: self.commands,
+            elements_after: self.elements_after,
+            last_id: self.last_id,
+        }
+    }
+}
+
+/// A chunk that nothing is added to any more.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    args: Bytes,
+    commands: Vec<Command>,
+    pub elements_after: u64,
+    pub last_id: Option<String>,
+}
+
+impl Sealed {
+    pub(crate) fn command_count(&self) -> usize {
+        self.commands.len()
+    }
+
+    /// Length of all arguments, bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.args.len()
+    }
+
+    /// Each command: how it begins, and the arguments after the key.
+    pub(crate) fn commands(&self) -> impl Iterator<Item = (Head, Bytes)> {
         let mut begin = 0;
         self.commands.iter().map(move |command| {
-            let mut head = BytesMut::with_capacity(64 + staging.len());
-            encode::array_header(&mut head, command.words.len() + 1 + command.arg_count);
-            for word in command.words {
-                encode::bulk(&mut head, word);
-            }
-            encode::bulk(&mut head, staging);
-            let args = self.args.get(begin..command.end).unwrap_or_default();
+            let args = self.args.slice(begin..command.end);
             begin = command.end;
-            (head, args)
+            (Head(command.words, command.arg_count), args)
         })
+    }
+}
+
+/// What precedes the arguments of a command.
+pub(crate) struct Head(Words, usize);
+
+impl Head {
+    /// Encodes it, for the staging key of this name.
+    pub(crate) fn encode(&self, staging: &[u8], output: &mut BytesMut) {
+        let Self(words, arg_count) = self;
+        encode::array_header(output, words.len() + 1 + arg_count);
+        words.iter().for_each(|word| encode::bulk(output, word));
+        encode::bulk(output, staging);
     }
 }
 
@@ -104,10 +134,14 @@ mod tests {
         encode::bulk(chunk.args(), b"b");
         chunk.end_command(&[b"SADD"], 2);
         chunk.command(&[b"XGROUP", b"CREATE"], &[b"g", b"0"]);
+        let sealed = chunk.seal();
         let sent = |name: &'static [u8]| {
-            let pairs = chunk.encoded(name);
-            let bytes = pairs.flat_map(|(head, args)| [head.as_ref(), args].concat());
-            String::from_utf8(bytes.collect())
+            let mut output = BytesMut::new();
+            for (head, args) in sealed.commands() {
+                head.encode(name, &mut output);
+                output.extend_from_slice(&args);
+            }
+            String::from_utf8(output.to_vec())
                 .unwrap()
                 .replace("\r\n", " ")
         };

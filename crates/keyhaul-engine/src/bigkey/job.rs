@@ -87,6 +87,8 @@ pub(crate) struct BigCopy {
     patience: Patience,
     /// Elements that were built when the source failed last.
     built_before: u64,
+    /// A link failed in the middle of what passed through.
+    was_interrupted: bool,
     /// Since when its slot is on the move.
     slot_moves_since: Option<Instant>,
 }
@@ -98,6 +100,7 @@ impl BigCopy {
             generation: marks.last().map_or(0, |mark| mark.generation),
             patience: Patience::new(rules.retry_for),
             built_before: 0,
+            was_interrupted: false,
             slot_moves_since: None,
             rules,
             key,
@@ -179,6 +182,7 @@ impl BigCopy {
                 Broken::Source(error) if !became_another(&error) => self.recover(error).await?,
                 Broken::Interrupted => {
                     interruptions += 1;
+                    self.was_interrupted = true;
                     if interruptions > INTERRUPTIONS_MAX {
                         self.clear().await?;
                         return Err(Broken::Refused(format!(
@@ -530,6 +534,7 @@ impl BigCopy {
                     length,
                     argument_max: rules.bulk_len_max,
                     digest: Xxh3::new(),
+                    may_pass: !self.was_interrupted,
                 };
                 digest = Some(reader.run(&mut sink).await?);
             }

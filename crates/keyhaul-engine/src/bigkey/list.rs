@@ -73,7 +73,7 @@ impl ListReader<'_> {
                 end_chunk(sink).await?;
                 sink.open_passage(RPUSH, 1, b"").await?;
                 pass(self.connection, sink, bytes).await?;
-                return sink.close_passage(None).await;
+                return sink.close_passage(1, None).await;
             }
             _ => return Err(self.unexpected()),
         }

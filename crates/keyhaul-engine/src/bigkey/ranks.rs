@@ -129,10 +129,10 @@ impl RankReader<'_> {
                 .await
                 .map_err(|e| Broken::Refused(format!("its temporary file cannot be read: {e}")))?;
             at += part.len() as u64;
-            sink.pass(&part).await?;
+            sink.pass_shared(part).await?;
         }
         sink.pass(b"\r\n").await?;
-        sink.close_passage(None).await
+        sink.close_passage(1, None).await
     }
 
     /// Reads a score and appends it as a text that means the same number, bit by bit.

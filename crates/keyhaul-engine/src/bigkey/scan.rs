@@ -158,7 +158,7 @@ impl ScanReader<'_> {
                 _ => return Err(Broken::Source(self.unexpected())),
             }
         }
-        sink.close_passage(None).await?;
+        sink.close_passage(1, None).await?;
         *fields = own;
         Ok(())
     }
@@ -280,7 +280,7 @@ pub(crate) async fn pass(
     sink.pass(&head).await?;
     loop {
         match connection.next_token().await.map_err(Broken::Source)? {
-            Token::BulkPart(part) => sink.pass(&part).await?,
+            Token::BulkPart(part) => sink.pass_shared(part).await?,
             Token::BulkEnd => break,
             _ => return Err(Broken::Source(connection.unexpected("a bulk string"))),
         }

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use keyhaul_client::ValueKind;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -16,6 +16,9 @@ use crate::bigkey::{Broken, ChunkLimits};
 use crate::checkpoint::Mark;
 use crate::progress::BigKeyProgress;
 use crate::throttle::Throttle;
+
+/// What is built is written down each so many bytes.
+const LOG_BYTES: u64 = 128 * 1024;
 
 /// Where elements go.
 pub(crate) struct Sink<'a> {
@@ -41,6 +44,9 @@ pub(crate) struct Sink<'a> {
     expected: Option<Mark>,
     /// Marks of chunks that are sent and not applied yet.
     marks: VecDeque<Mark>,
+    /// The mark of what is applied, if it was not written down yet, and how many bytes there were at the last.
+    unlogged: Option<Mark>,
+    logged_at: u64,
 }
 
 /// What a sink is made of.
@@ -60,8 +66,8 @@ impl<'a> Sink<'a> {
     pub(crate) fn new(parts: SinkParts<'a>) -> Self {
         parts.progress.set(0, 0);
         Self {
+            limits: parts.limits.of(parts.builder.kind),
             builder: parts.builder,
-            limits: parts.limits,
             argument_max: parts.argument_max,
             throttle: parts.throttle,
             progress: parts.progress,
@@ -77,6 +83,8 @@ impl<'a> Sink<'a> {
             about_digest: Xxh3::new(),
             expected: parts.expected.filter(|mark| mark.elements > 0),
             marks: VecDeque::new(),
+            unlogged: None,
+            logged_at: 0,
         }
     }
 
@@ -186,7 +194,7 @@ impl<'a> Sink<'a> {
         if self.builder.ledger.stop.is_cancelled() {
             // What is in flight counts; it makes the way back shorter.
             self.builder.drain().await?;
-            self.note_built();
+            self.note_built(true);
             return Err(Broken::Stopped);
         }
         self.throttle.pass(bytes).await;
@@ -194,7 +202,7 @@ impl<'a> Sink<'a> {
         let mark = self.mark(chunk.last_id.clone());
         self.note_sent(mark);
         self.builder.send(chunk).await?;
-        self.note_built();
+        self.note_built(false);
         Ok(())
     }
 
@@ -208,7 +216,7 @@ impl<'a> Sink<'a> {
             return Err(Broken::Outdated);
         }
         self.builder.drain().await?;
-        self.note_built();
+        self.note_built(true);
         Ok(())
     }
 
@@ -233,32 +241,51 @@ impl<'a> Sink<'a> {
     /// # Errors
     /// [`Broken`].
     pub(crate) async fn pass(&mut self, bytes: &[u8]) -> Result<(), Broken> {
-        self.digest.update(bytes);
+        self.pass_shared(Bytes::copy_from_slice(bytes)).await
+    }
+
+    /// The same, not copied.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub(crate) async fn pass_shared(&mut self, bytes: Bytes) -> Result<(), Broken> {
+        self.digest.update(&bytes);
         self.bytes += bytes.len() as u64;
         if self.expected.is_some() || bytes.is_empty() {
             return Ok(());
         }
-        self.throttle.pass(bytes.len() as u64).await;
+        if self.builder.ledger.stop.is_cancelled() {
+            // Half a command can be left, the target forgets it.
+            self.builder.drop_link();
+            self.note_built(true);
+            return Err(Broken::Stopped);
+        }
+        let length = bytes.len() as u64;
+        self.throttle.pass(length).await;
         self.builder.pass(bytes).await?;
         let counter = &self.builder.ledger.progress.bytes_copied;
-        crate::progress::Progress::add(counter, bytes.len() as u64);
-        self.progress.passed(bytes.len() as u64);
+        crate::progress::Progress::add(counter, length);
+        self.progress.passed(length);
         Ok(())
     }
 
-    /// Its end.
+    /// Its end. It was so many elements, one unless they are bytes.
     ///
     /// # Errors
     /// [`Broken`].
-    pub(crate) async fn close_passage(&mut self, last_id: Option<String>) -> Result<(), Broken> {
-        self.total += 1;
+    pub(crate) async fn close_passage(
+        &mut self,
+        elements: u64,
+        last_id: Option<String>,
+    ) -> Result<(), Broken> {
+        self.total += elements;
         if self.expected.is_some() {
             return self.compare(last_id);
         }
         let mark = self.mark(last_id.clone());
         self.note_sent(mark);
         self.builder.close_passage(self.total, last_id).await?;
-        self.note_built();
+        self.note_built(false);
         Ok(())
     }
 
@@ -303,8 +330,8 @@ impl<'a> Sink<'a> {
         self.marks.push_back(mark);
     }
 
-    /// Writes down what the target has acknowledged.
-    fn note_built(&mut self) {
+    /// Writes down what the target has acknowledged, from time to time, or at once.
+    fn note_built(&mut self, at_once: bool) {
         let built = self.builder.built.elements;
         let mut last = None;
         while let Some(mark) = self.marks.front()
@@ -317,8 +344,14 @@ impl<'a> Sink<'a> {
             mark.length = self.builder.built.length;
             self.progress.set(mark.elements, self.bytes);
             if self.builder.kind != ValueKind::Stream {
-                (self.log)(&mark);
+                self.unlogged = Some(mark);
             }
+        }
+        if (at_once || self.bytes - self.logged_at >= LOG_BYTES)
+            && let Some(mark) = self.unlogged.take()
+        {
+            (self.log)(&mark);
+            self.logged_at = self.bytes;
         }
     }
 }

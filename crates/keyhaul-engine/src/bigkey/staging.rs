@@ -89,6 +89,20 @@ impl Purpose {
     }
 }
 
+/// Whether a key is one of these, of whatever job: it is no data, wherever it is found.
+pub(crate) fn is_staging(key: &[u8]) -> bool {
+    let Some(rest) = key.strip_prefix(PREFIX.as_bytes()) else {
+        return false;
+    };
+    let is_hex = |part: &[u8]| part.len() == 16 && part.iter().all(u8::is_ascii_hexdigit);
+    let parts: Vec<&[u8]> = rest.split(|byte| *byte == b':').collect();
+    let [[b'{', tag @ .., b'}'], job, hash, last] = parts[..] else {
+        return false;
+    };
+    let is_last = last == b"done" || (!last.is_empty() && last.iter().all(u8::is_ascii_digit));
+    tag.len() == 4 && is_hex(job) && is_hex(hash) && is_last
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,7 +128,7 @@ mod tests {
         for key in keys {
             for name in of(b"other", key).names_around(0) {
                 assert_eq!(Slot::of_key(&name), Slot::of_key(key), "{key:?} {name:?}");
-                assert!(name.starts_with(PREFIX.as_bytes()));
+                assert!(is_staging(&name), "{name:?}");
             }
         }
         let one = of(b"a", b"t");
@@ -136,5 +150,23 @@ mod tests {
             }
             .name(0)
         );
+    }
+
+    #[test]
+    fn names_of_others_are_not_taken_for_ours() {
+        let ours = "keyhaul:staging:{03ka}:9f86d081884c7d65:1b4f0e9851971998:1";
+        assert!(is_staging(ours.as_bytes()));
+        for name in [
+            "",
+            "keyhaul:staging:",
+            "keyhaul:staging:{03ka}:9f86d081884c7d65:1b4f0e9851971998:",
+            "keyhaul:staging:{03ka}:9f86d081884c7d65:1b4f0e9851971998:x",
+            "keyhaul:staging:{03k}:9f86d081884c7d65:1b4f0e9851971998:1",
+            "keyhaul:staging:{03ka}:9f86d081884c7d6:1b4f0e9851971998:1",
+            "keyhaul:staging:{03ka}:9f86d081884c7d65:1b4f0e9851971998:1:2",
+            "x:keyhaul:staging:{03ka}:9f86d081884c7d65:1b4f0e9851971998:1",
+        ] {
+            assert!(!is_staging(name.as_bytes()), "{name}");
+        }
     }
 }

@@ -85,7 +85,7 @@ pub(crate) struct Mark {
 }
 
 /// So many of the last marks of a key are known later: more than can be in flight.
-pub(crate) const MARKS_KEPT: usize = 4;
+pub(crate) const MARKS_KEPT: usize = 12;
 
 /// A key that goes over in chunks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,9 +7,9 @@ use keyhaul_client::ScanOptions;
 use keyhaul_rdb::KeyType;
 use tokio::sync::Mutex;
 
+use crate::bigkey::ChunkLimits;
 use crate::bigkey::job::{self, Rules};
 use crate::bigkey::queue::{BigQueue, BigWorkers};
-use crate::bigkey::{CHUNK_BYTES, ChunkLimits};
 use crate::checkpoint::BigKey;
 use crate::compare::Lookup;
 use crate::copy::Job;
@@ -175,10 +175,7 @@ impl Job {
             on_conflict: options.on_conflict,
             retry_for: options.retry_for,
             abilities: prepared.abilities,
-            limits: ChunkLimits {
-                bytes: CHUNK_BYTES,
-                elements: u64::from(options.chunk_elements),
-            },
+            limits: ChunkLimits::new(options.chunk_elements),
             chunk_threshold: options.chunk_threshold.min(bulk_len_max),
             lists_missing: matches!(options.scope, Scope::Named(_)),
             is_strict: options.scope != Scope::Every,

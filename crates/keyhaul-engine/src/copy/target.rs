@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::bigkey::ChunkLimits;
 use crate::bigkey::stored::StoredRules;
-use crate::bigkey::{CHUNK_BYTES, ChunkLimits};
 use crate::conversion::{Conversion, Shape};
 use crate::copy::Job;
 use crate::ledger::Ledger;
@@ -101,10 +101,7 @@ impl Job {
         let options = &self.prepared.options;
         StoredRules {
             job_id: self.identity.id(),
-            limits: ChunkLimits {
-                bytes: CHUNK_BYTES,
-                elements: u64::from(options.chunk_elements),
-            },
+            limits: ChunkLimits::new(options.chunk_elements),
             abilities: self.prepared.abilities,
             retry_for: options.retry_for,
         }

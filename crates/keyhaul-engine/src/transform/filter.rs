@@ -2,6 +2,7 @@
 
 use keyhaul_rdb::KeyType;
 
+use crate::bigkey::staging;
 use crate::options::CopyOptions;
 use crate::transform::Glob;
 
@@ -23,10 +24,12 @@ impl KeyFilter {
         }
     }
 
-    /// Whether a key of this name goes over.
+    /// Whether a key of this name goes over. A staging key of keyhaul never does: it is half a key of another job,
+    /// or of this one where source and target are one server.
     pub fn takes_name(&self, key: &[u8]) -> bool {
         (self.patterns.is_empty() || self.patterns.iter().any(|glob| glob.matches(key)))
             && !self.excludes.iter().any(|glob| glob.matches(key))
+            && !staging::is_staging(key)
     }
 
     /// Whether a key with this payload type goes over; an unknown type byte has no type.

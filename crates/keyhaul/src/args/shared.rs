@@ -69,9 +69,10 @@ pub(crate) struct SharedArgs {
     #[arg(long, value_name = "SIZE", default_value = "64mb", help_heading = HOW)]
     pub(crate) chunk_threshold: String,
 
-    /// Elements of a large key that go over at once, at most; and at most 1 MB
-    #[arg(long, value_name = "N", default_value = "10000", help_heading = HOW)]
-    pub(crate) chunk_size: String,
+    /// Elements of a large key that go over at once, at most; and at most 1 MB [default: 10000, and fewer of types
+    /// whose elements take a server long]
+    #[arg(long, value_name = "N", help_heading = HOW)]
+    pub(crate) chunk_size: Option<String>,
 
     /// Probe both ends, print the plan and stop; writes nothing
     #[arg(long, help_heading = SAFETY)]

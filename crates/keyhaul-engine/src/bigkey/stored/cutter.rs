@@ -61,7 +61,7 @@ impl Cutter {
     pub(super) fn new(copy: &StoredCopy<'_>, kind: ValueKind, pending: Vec<StreamId>) -> Self {
         Self {
             kind,
-            limits: copy.rules.limits,
+            limits: copy.rules.limits.of(kind),
             abilities: copy.rules.abilities,
             bulk_len_max: copy.bulk_len_max,
             now_ms: u64::try_from(now_ms()).unwrap_or(0),

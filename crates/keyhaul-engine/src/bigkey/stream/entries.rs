@@ -157,7 +157,7 @@ async fn entry(
                 sink.open_passage(XADD, arg_count, &prefix).await?;
                 pass(connection, sink, bytes).await?;
                 rest(connection, sink, args - index - 1).await?;
-                return sink.close_passage(Some(id)).await;
+                return sink.close_passage(1, Some(id)).await;
             }
             _ => return Err(unexpected(connection)),
         }
