@@ -125,6 +125,9 @@ fn documented(heading: &str, nth: usize) -> String {
 
 #[test]
 fn the_rights_of_the_guide_are_enough() {
+    if !(require(Version::REDIS_8_2) && require(Version::VALKEY_9_1)) {
+        return;
+    }
     let rules = |end: &str, nth| {
         let (all, big) = (documented(end, 0), documented("## Big keys", nth));
         format!("~* resetchannels -@all {all} {big}")
@@ -157,8 +160,8 @@ fn the_rights_of_the_guide_are_enough() {
             .expect("is answered");
     }
     for line in [
-        "XGROUP CREATE marked:Stream g 0",
-        "XREADGROUP GROUP g anna COUNT 30 STREAMS marked:Stream >",
+        "XGROUP CREATE marked:Stream other 0",
+        "XREADGROUP GROUP other anna COUNT 30 STREAMS marked:Stream >",
         "PEXPIREAT marked:List 4102444800555",
     ] {
         run(&source, 0, line);
