@@ -89,6 +89,8 @@ pub enum StreamInfo<'a> {
     Groups,
     /// XINFO CONSUMERS.
     Consumers(&'a [u8]),
+    /// XPENDING of this group without a range: how many are pending, and of whom.
+    Pending(&'a [u8]),
 }
 
 /// What is asked for of a stream at one moment.
@@ -418,6 +420,7 @@ impl ReadConnection {
             StreamInfo::Consumers(group) => {
                 encode::command(output, &[b"XINFO", b"CONSUMERS", key, group]);
             }
+            StreamInfo::Pending(group) => encode::command(output, &[b"XPENDING", key, group]),
         }
         self.connection.flush().await?;
         // It tells the first and the last entry too, however long they are.

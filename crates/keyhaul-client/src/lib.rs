@@ -16,6 +16,7 @@ mod sentinel;
 mod slot;
 mod topology;
 
+mod element_lookups;
 mod element_reads;
 mod facts;
 mod key_reads;
@@ -23,6 +24,7 @@ mod reads;
 mod replica;
 mod target;
 mod value_kind;
+mod watches;
 mod writer;
 
 pub use connection::{Connection, WHOLE_BULK_MAX};

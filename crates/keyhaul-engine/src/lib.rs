@@ -6,6 +6,8 @@ pub mod plan;
 
 pub mod place;
 
+pub mod compare;
+
 mod copy;
 mod prepare;
 
@@ -16,7 +18,6 @@ pub mod transform;
 
 mod bigkey;
 mod checkpoint;
-mod compare;
 mod conversion;
 mod entry;
 mod ledger;
@@ -24,6 +25,7 @@ mod patience;
 mod route;
 mod site;
 mod source;
+mod spill;
 mod target;
 mod throttle;
 

@@ -1,6 +1,8 @@
 //! What a copy job is asked to do: resolved and validated, without a trace of how it was typed.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,6 +48,8 @@ pub enum Verify {
     /// Each key's existence, type and expiry.
     #[default]
     Quick,
+    /// And each byte of its value.
+    Full,
 }
 
 /// How the source is read.
@@ -88,6 +92,8 @@ pub struct CopyOptions {
     pub key_patterns: Vec<Glob>,
     /// Not these keys.
     pub key_excludes: Vec<Glob>,
+    /// Only keys of these names, in whatever db. `None`: of any.
+    pub only: Option<Arc<HashSet<Bytes>>>,
     /// Only these types. Empty: every type.
     pub key_types: Vec<KeyType>,
     /// Only these dbs of the source. `None`: all.
@@ -142,6 +148,7 @@ impl Default for CopyOptions {
         Self {
             key_patterns: Vec::new(),
             key_excludes: Vec::new(),
+            only: None,
             key_types: Vec::new(),
             dbs: None,
             db_map: DbMap::default(),

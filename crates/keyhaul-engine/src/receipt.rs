@@ -29,9 +29,11 @@ pub struct VerifyCounts {
     pub missing: u64,
     /// Of another type.
     pub type_differs: u64,
+    /// With another value; only a full verification looks.
+    pub value_differs: u64,
     /// With another expiry.
     pub expiry_differs: u64,
-    /// Of the last three, the ones that are listed as not moved.
+    /// Of these, the ones that are listed as not moved.
     pub listed_as_not_moved: u64,
     /// Not checked, for a reason that is said with the difference.
     pub errors: u64,
@@ -42,7 +44,7 @@ pub struct VerifyCounts {
 impl VerifyCounts {
     /// Differences that nothing explains.
     pub fn unexplained(&self) -> u64 {
-        (self.missing + self.type_differs + self.expiry_differs + self.errors)
+        (self.missing + self.type_differs + self.value_differs + self.expiry_differs + self.errors)
             .saturating_sub(self.listed_as_not_moved)
     }
 }

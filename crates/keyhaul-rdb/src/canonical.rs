@@ -30,7 +30,7 @@ pub enum StreamDetail {
     Basic,
     /// RDB 10: first and deleted id, entries added and read, too.
     Offsets,
-    /// RDB 11: the active time of consumers, too.
+    /// RDB 11: the times when consumers were seen and active, too.
     ActiveTimes,
 }
 
@@ -242,9 +242,8 @@ fn feed(element: Element<'_>, detail: StreamDetail, put: &mut dyn FnMut(&[u8])) 
             active_at_ms,
         } => {
             text(b'c', name, put);
-            numbers(&[seen_at_ms], put);
             if known(StreamDetail::ActiveTimes) {
-                numbers(&[active_at_ms.unwrap_or_default()], put);
+                numbers(&[seen_at_ms, active_at_ms.unwrap_or_default()], put);
             }
         }
         Element::Owned(id) => {

@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::copy::{lost_report, plan_text, write_stdout};
 use crate::exit::Exit;
+use crate::output_file::OutputFile;
 use crate::receipt::Ends;
-use crate::report::{Report, ReportFile};
+use crate::report::Report;
 use crate::screen::Screen;
 use crate::size;
 
@@ -19,7 +20,7 @@ use crate::size;
 pub(crate) async fn list(
     job: &Job,
     ends: &Ends,
-    report: Option<&ReportFile>,
+    report: Option<&OutputFile>,
     screen: &Screen,
     stop: CancellationToken,
 ) -> anyhow::Result<Exit> {
@@ -36,7 +37,7 @@ pub(crate) async fn list(
         order(a).cmp(&order(b)).then_with(|| a.key.cmp(&b.key))
     });
     if let Some(file) = report {
-        file.write(&Report::of_plan(ends, &job.plan().warnings))
+        file.write_json(&Report::of_plan(ends, &job.plan().warnings))
             .map_err(|e| anyhow::anyhow!(lost_report(file, &e)))?;
     }
     write_stdout(table(&keys).as_bytes())?;

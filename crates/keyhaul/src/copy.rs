@@ -5,19 +5,21 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use keyhaul_engine::Job;
-use keyhaul_engine::options::{CopyOptions, OnConflict, Scope};
+use keyhaul_engine::options::{CopyOptions, OnConflict, Scope, Verify};
 use keyhaul_engine::plan::{Plan, PlanError};
 use keyhaul_engine::progress::Progress;
 use keyhaul_engine::receipt::Receipt;
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::big_keys;
 use crate::exit::Exit;
 use crate::hints;
 use crate::job::Request;
+use crate::output_file::{self, OutputFile};
 use crate::progress::{self, ShowOptions, Style};
 use crate::receipt::{Ends, Summary};
-use crate::report::{self, Report, ReportFile};
+use crate::report::Report;
 use crate::screen::Screen;
 use crate::show_plan;
 
@@ -36,7 +38,7 @@ pub(crate) async fn copy(
     let report = request
         .report
         .as_deref()
-        .map(ReportFile::check)
+        .map(|path| OutputFile::check("--report", path))
         .transpose()?;
     let ends = Ends {
         source: request.source.to_string(),
@@ -69,7 +71,7 @@ pub(crate) async fn copy(
     screen.line(&plan_text(job.plan()));
 
     let warnings = job.plan().warnings.clone();
-    let on_conflict = request.options.on_conflict;
+    let (on_conflict, verify) = (request.options.on_conflict, request.options.verify);
     let receipt = run(job, &request, screen, stop).await;
     // Off this task, so that a second Ctrl-C is heard while a long report is written.
     tokio::task::spawn_blocking({
@@ -81,6 +83,7 @@ pub(crate) async fn copy(
                     ends,
                     warnings,
                     on_conflict,
+                    verify,
                 },
                 report.as_ref(),
                 &screen,
@@ -94,26 +97,18 @@ pub(crate) async fn copy(
 /// Runs the job while its progress is shown.
 async fn run(job: Job, request: &Request, screen: &Screen, stop: CancellationToken) -> Receipt {
     let progress = Arc::new(Progress::default());
-    let finished = CancellationToken::new();
     let options = ShowOptions {
         style: Style::of(request.progress),
         with_shards: request.is_verbose,
         is_filtered: is_filtered(&request.options),
+        compares: false,
     };
-    let showing = tokio::spawn(progress::show(
-        Arc::clone(&progress),
-        options,
-        screen.clone(),
-        finished.clone(),
-    ));
-    let receipt = job.run(progress, stop).await;
-    finished.cancel();
-    // Whatever became of the bar, the receipt counts.
-    drop(showing.await);
-    receipt
+    let running = job.run(Arc::clone(&progress), stop);
+    progress::shown(progress, options, screen, running).await
 }
 
-fn is_filtered(options: &CopyOptions) -> bool {
+/// Whether nobody can tell how many keys there will be.
+pub(crate) fn is_filtered(options: &CopyOptions) -> bool {
     !(options.key_patterns.is_empty()
         && options.key_excludes.is_empty()
         && options.key_types.is_empty()
@@ -125,14 +120,15 @@ struct Told {
     ends: Ends,
     warnings: Vec<String>,
     on_conflict: OnConflict,
+    verify: Verify,
 }
 
 /// Writes report and summary; a report that is lost is never a success.
-fn sum_up(mut receipt: Receipt, told: &Told, report: Option<&ReportFile>, screen: &Screen) -> Exit {
+fn sum_up(mut receipt: Receipt, told: &Told, report: Option<&OutputFile>, screen: &Screen) -> Exit {
     let mut exit = Exit::of_receipt(&receipt);
     let mut written = None;
     if let Some(file) = report {
-        match file.write(&Report::of_receipt(
+        match file.write_json(&Report::of_receipt(
             &told.ends,
             &told.warnings,
             &mut receipt,
@@ -149,12 +145,18 @@ fn sum_up(mut receipt: Receipt, told: &Told, report: Option<&ReportFile>, screen
     let summary = Summary {
         ends: &told.ends,
         on_conflict: told.on_conflict,
+        depth: told.verify,
         exit,
         report: written,
     };
     let written = summary
         .write(&mut text, &receipt)
         .and_then(|()| write_stdout(&text));
+    exit_of_summary(written, exit, screen)
+}
+
+/// The exit when the summary was written, or was not.
+pub(crate) fn exit_of_summary(written: io::Result<()>, exit: Exit, screen: &Screen) -> Exit {
     match written {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
             screen.line(&format!("error: cannot write to standard output: {e}"));
@@ -167,7 +169,7 @@ fn sum_up(mut receipt: Receipt, told: &Told, report: Option<&ReportFile>, screen
 fn refused(
     error: PlanError,
     ends: &Ends,
-    report: Option<&ReportFile>,
+    report: Option<&OutputFile>,
     screen: &Screen,
 ) -> PlanError {
     let text = hints::with_remedy(&error);
@@ -179,7 +181,7 @@ fn refused(
     error
 }
 
-fn stopped_early(ends: &Ends, report: Option<&ReportFile>, screen: &Screen) -> Exit {
+fn stopped_early(ends: &Ends, report: Option<&OutputFile>, screen: &Screen) -> Exit {
     let text = "stopped before anything was written";
     write_small_report(
         report,
@@ -191,16 +193,20 @@ fn stopped_early(ends: &Ends, report: Option<&ReportFile>, screen: &Screen) -> E
 }
 
 /// For endings that are no success anyway: a report that cannot be written changes nothing but a line.
-fn write_small_report(file: Option<&ReportFile>, report: &Report<'_>, screen: &Screen) {
+pub(crate) fn write_small_report(
+    file: Option<&OutputFile>,
+    report: &impl Serialize,
+    screen: &Screen,
+) {
     if let Some(file) = file
-        && let Err(e) = file.write(report)
+        && let Err(e) = file.write_json(report)
     {
         screen.line(&format!("error: {}", lost_report(file, &e)));
     }
 }
 
-pub(crate) fn lost_report(file: &ReportFile, error: &io::Error) -> String {
-    let reason = report::plain_reason(error);
+pub(crate) fn lost_report(file: &OutputFile, error: &io::Error) -> String {
+    let reason = output_file::plain_reason(error);
     format!(
         "cannot write the report {}: {reason}",
         file.shown().display()
@@ -211,10 +217,10 @@ pub(crate) fn lost_report(file: &ReportFile, error: &io::Error) -> String {
 pub(crate) fn show_only(
     plan: &Plan,
     ends: &Ends,
-    report: Option<&ReportFile>,
+    report: Option<&OutputFile>,
 ) -> anyhow::Result<Exit> {
     if let Some(file) = report {
-        file.write(&Report::of_plan(ends, &plan.warnings))
+        file.write_json(&Report::of_plan(ends, &plan.warnings))
             .map_err(|e| anyhow::anyhow!(lost_report(file, &e)))?;
     }
     write_stdout(format!("{}\n", plan_text(plan)).as_bytes())?;

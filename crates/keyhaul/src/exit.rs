@@ -2,6 +2,7 @@
 
 use std::io;
 
+use keyhaul_engine::compare::options::CompareReceipt;
 use keyhaul_engine::receipt::{Outcome, Receipt};
 
 use crate::usage::UsageError;
@@ -9,9 +10,9 @@ use crate::usage::UsageError;
 /// How keyhaul ends. Scripts rely on the numbers: they never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// All of it was done.
+    /// All of it was done; both ends are equal.
     Done,
-    /// The verification found differences that nothing explains.
+    /// There are differences that nothing explains.
     Different,
     /// The command line is wrong.
     Usage,
@@ -47,8 +48,12 @@ impl Exit {
     /// What the code means, as help, manual and receipt say it.
     pub(crate) fn meaning(self) -> &'static str {
         match self {
-            Self::Done => "all of it was done, and verified unless --verify none",
-            Self::Different => "the verification found differences that nothing explains",
+            Self::Done => {
+                "all of it was done, and verified unless --verify none; compare: both are equal"
+            }
+            Self::Different => {
+                "differences that nothing explains; compare: any, or keys of which it is not known"
+            }
             Self::Usage => "wrong usage; nothing was done",
             Self::Refused => {
                 "refused before anything was written: no connection, no right, bad plan"
@@ -80,6 +85,15 @@ impl Exit {
             Outcome::NotAllMoved if unexplained > 0 => Self::Different,
             Outcome::NotAllMoved => Self::NotAllMoved,
             Outcome::Done => Self::Done,
+        }
+    }
+
+    /// The exit of a comparison that ran, by what is left after a repair.
+    pub(crate) fn of_comparison(receipt: &CompareReceipt) -> Self {
+        match receipt.outcome {
+            Outcome::Stopped(_) => Self::Stopped,
+            Outcome::Done if receipt.counts.is_equal() => Self::Done,
+            Outcome::Done | Outcome::Different | Outcome::NotAllMoved => Self::Different,
         }
     }
 

@@ -10,7 +10,7 @@ use keyhaul_engine::options::{
 use keyhaul_engine::place::Place;
 use keyhaul_engine::transform::{DbMap, Glob, PrefixRename};
 
-use crate::args::{BigKeysArgs, ReplicateArgs, SharedArgs};
+use crate::args::{BigKeysArgs, CopyArgs, EveryKeyArgs, ReplicateArgs, SharedArgs};
 use crate::args::{LossArg, MethodArg, ModeArg, OnConflictArg, ProgressArg, VerifyArg};
 use crate::usage::UsageError;
 use crate::{duration, endpoint_args, size};
@@ -74,19 +74,14 @@ pub(crate) fn replicate(
     args: &ReplicateArgs,
     environment: &Environment,
 ) -> Result<Request, UsageError> {
-    refuse_what_is_to_come(args.mode, &args.shared)?;
+    refuse_what_is_to_come(args.mode)?;
     let options = CopyOptions {
-        key_excludes: globs(&args.key_exclude),
-        key_types: each("--key-type", &args.key_type, |text| text.trim().parse())?,
         mem_limit: optional_size("--mem-limit", args.mem_limit.as_deref())?,
         on_conflict: match args.on_conflict {
             OnConflictArg::Replace => OnConflict::Replace,
             OnConflictArg::Skip => OnConflict::Skip,
             OnConflictArg::Fail => OnConflict::Fail,
         },
-        scan_count: number("--scan-count", &args.scan_count, u32::MAX)?,
-        read_threads: number("--read-threads", &args.read_threads, THREADS_MAX)?,
-        threads: number("--threads", &args.threads, THREADS_MAX)?,
         method: match args.method {
             MethodArg::Auto => Method::Auto,
             MethodArg::Scan => Method::Scan,
@@ -94,10 +89,13 @@ pub(crate) fn replicate(
         },
         allow_partial: args.allow_partial,
         rdb_version: rdb_version(args.rdb_version.as_deref())?,
-        functions: !args.no_functions,
-        ..shared(&args.shared, environment)?
+        ..copying(
+            &args.copying,
+            environment,
+            every_key(&args.every_key, shared(&args.shared)?)?,
+        )
     };
-    request(&args.shared, environment, options)
+    request(&args.shared, environment, options, args.copying.dry_run)
 }
 
 /// Understands `keyhaul big-keys`.
@@ -105,7 +103,6 @@ pub(crate) fn big_keys(
     args: &BigKeysArgs,
     environment: &Environment,
 ) -> Result<Request, UsageError> {
-    refuse_what_is_to_come(ModeArg::Scan, &args.shared)?;
     let is_file = |text: &str| endpoint_args::file_path(text).is_some();
     if is_file(&args.shared.source) || is_file(&args.shared.target) {
         return Err(UsageError::new(
@@ -135,13 +132,13 @@ pub(crate) fn big_keys(
         scan_count: number("--scan-count", &args.scan_count, u32::MAX)?,
         method: Method::Scan,
         functions: false,
-        ..shared(&args.shared, environment)?
+        ..copying(&args.copying, environment, shared(&args.shared)?)
     };
-    request(&args.shared, environment, options)
+    request(&args.shared, environment, options, args.copying.dry_run)
 }
 
-/// What both commands have in common.
-fn shared(args: &SharedArgs, environment: &Environment) -> Result<CopyOptions, UsageError> {
+/// What all commands have in common.
+pub(crate) fn shared(args: &SharedArgs) -> Result<CopyOptions, UsageError> {
     let dbs = dbs(&args.db)?;
     let db_map = db_map(&args.db_map, dbs.as_deref())?;
     Ok(CopyOptions {
@@ -159,23 +156,49 @@ fn shared(args: &SharedArgs, environment: &Environment) -> Result<CopyOptions, U
         accepted_losses: AcceptedLosses {
             field_ttl: args.accept_loss.contains(&LossArg::FieldTtl),
         },
-        verify: match args.verify {
-            VerifyArg::None => Verify::None,
-            VerifyArg::Quick | VerifyArg::Full => Verify::Quick,
-        },
         retry_for: duration::parse(&args.retry_for)
             .ok_or_else(|| UsageError::new("--retry-for needs a duration like 30s, 2m or 1h"))?,
-        state_dir: args.state_dir.clone().or_else(|| environment.state_dir()),
-        needs_state_dir: args.state_dir.is_some(),
-        restart: args.restart,
         ..CopyOptions::default()
     })
 }
 
-fn request(
+/// What the commands that go over all keys add.
+pub(crate) fn every_key(
+    args: &EveryKeyArgs,
+    options: CopyOptions,
+) -> Result<CopyOptions, UsageError> {
+    Ok(CopyOptions {
+        key_excludes: globs(&args.key_exclude),
+        key_types: each("--key-type", &args.key_type, |text| text.trim().parse())?,
+        scan_count: number("--scan-count", &args.scan_count, u32::MAX)?,
+        read_threads: number("--read-threads", &args.read_threads, THREADS_MAX)?,
+        threads: number("--threads", &args.threads, THREADS_MAX)?,
+        functions: !args.no_functions,
+        ..options
+    })
+}
+
+/// What the commands that copy add.
+fn copying(args: &CopyArgs, environment: &Environment, options: CopyOptions) -> CopyOptions {
+    CopyOptions {
+        verify: match args.verify {
+            VerifyArg::None => Verify::None,
+            VerifyArg::Quick => Verify::Quick,
+            VerifyArg::Full => Verify::Full,
+        },
+        state_dir: args.state_dir.clone().or_else(|| environment.state_dir()),
+        needs_state_dir: args.state_dir.is_some(),
+        restart: args.restart,
+        ..options
+    }
+}
+
+/// Both ends beside the options.
+pub(crate) fn request(
     args: &SharedArgs,
     environment: &Environment,
     options: CopyOptions,
+    is_dry_run: bool,
 ) -> Result<Request, UsageError> {
     let any_password = environment.any_password.as_deref();
     let source = endpoint_args::resolve_source(
@@ -192,7 +215,7 @@ fn request(
         source: source.place,
         target: target.place,
         options,
-        is_dry_run: args.dry_run,
+        is_dry_run,
         report: args.report.clone(),
         progress: args.progress,
         is_verbose: args.verbose,
@@ -221,12 +244,11 @@ fn key_file(path: &Path) -> Result<Vec<Bytes>, UsageError> {
     }
 }
 
-fn refuse_what_is_to_come(mode: ModeArg, args: &SharedArgs) -> Result<(), UsageError> {
-    let option = match (mode, args.verify) {
-        (ModeArg::Live, _) => "--mode live",
-        (ModeArg::Liveonly, _) => "--mode liveonly",
-        (_, VerifyArg::Full) => "--verify full",
-        _ => return Ok(()),
+fn refuse_what_is_to_come(mode: ModeArg) -> Result<(), UsageError> {
+    let option = match mode {
+        ModeArg::Live => "--mode live",
+        ModeArg::Liveonly => "--mode liveonly",
+        ModeArg::Scan => return Ok(()),
     };
     Err(UsageError::new(format!(
         "{option} is not available in this version"
@@ -297,7 +319,7 @@ fn db_number(text: &str) -> Option<u32> {
         .filter(|db| is_number && *db <= i32::MAX as u32)
 }
 
-fn number(option: &str, text: &str, max: u32) -> Result<u32, UsageError> {
+pub(crate) fn number(option: &str, text: &str, max: u32) -> Result<u32, UsageError> {
     let number = text
         .trim()
         .parse()

@@ -8,6 +8,7 @@ mod duration;
 mod size;
 
 mod big_keys;
+mod compare;
 mod copy;
 mod show_plan;
 
@@ -16,6 +17,7 @@ mod rates;
 mod screen;
 mod signals;
 
+mod output_file;
 mod receipt;
 mod report;
 
@@ -69,18 +71,26 @@ fn run(screen: &Screen) -> anyhow::Result<Exit> {
     match args.command {
         Command::Replicate(args) => {
             let request = job::replicate(&args, &job::Environment::of_process())?;
-            run_copy(request, screen)
+            run_job(screen, |stop| copy::copy(request, screen, stop))
         }
         Command::BigKeys(args) => {
             let request = job::big_keys(&args, &job::Environment::of_process())?;
-            run_copy(request, screen)
+            run_job(screen, |stop| copy::copy(request, screen, stop))
+        }
+        Command::Compare(args) => {
+            let request = compare::request(&args, &job::Environment::of_process())?;
+            run_job(screen, |stop| compare::compare(request, screen, stop))
         }
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { folder } => generate::man(folder.as_deref()),
     }
 }
 
-fn run_copy(request: job::Request, screen: &Screen) -> anyhow::Result<Exit> {
+/// Runs a job until it ends, or a second signal ends it.
+fn run_job<F>(screen: &Screen, start: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<Exit>
+where
+    F: Future<Output = anyhow::Result<Exit>>,
+{
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.min(WORKER_THREADS_MAX))
@@ -90,7 +100,7 @@ fn run_copy(request: job::Request, screen: &Screen) -> anyhow::Result<Exit> {
         let mut signals = signals::Signals::install()?;
         let stop = CancellationToken::new();
         tokio::select! {
-            exit = copy::copy(request, screen, stop.clone()) => exit,
+            exit = start(stop.clone()) => exit,
             () = signals.twice(&stop, screen) => Ok(Exit::Stopped),
         }
     });

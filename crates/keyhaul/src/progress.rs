@@ -48,10 +48,28 @@ pub(crate) struct ShowOptions {
     pub(crate) with_shards: bool,
     /// Filters leave out an unknown part of what the source says it holds: no end can be foretold.
     pub(crate) is_filtered: bool,
+    /// The job is a comparison: what counts in the end are keys that were looked at.
+    pub(crate) compares: bool,
+}
+
+/// Shows the progress of a job while it is `running`.
+pub(crate) async fn shown<T>(
+    progress: Arc<Progress>,
+    options: ShowOptions,
+    screen: &Screen,
+    running: impl Future<Output = T>,
+) -> T {
+    let finished = CancellationToken::new();
+    let showing = tokio::spawn(show(progress, options, screen.clone(), finished.clone()));
+    let result = running.await;
+    finished.cancel();
+    // Whatever became of the bar, the result counts.
+    drop(showing.await);
+    result
 }
 
 /// Shows progress until `finished` is cancelled.
-pub(crate) async fn show(
+async fn show(
     progress: Arc<Progress>,
     options: ShowOptions,
     screen: Screen,
@@ -107,6 +125,7 @@ impl<'a> View<'a> {
     fn new(snapshot: &'a Snapshot, rates: &mut Rates, now: Instant, options: ShowOptions) -> Self {
         let keys_done = match snapshot.phase {
             Phase::Verifying => snapshot.keys_verified,
+            Phase::Done | Phase::Stopped if options.compares => snapshot.keys_verified,
             Phase::Starting | Phase::Copying | Phase::Done | Phase::Stopped => {
                 snapshot.keys_copied
                     + snapshot.keys_skipped
@@ -372,6 +391,7 @@ mod tests {
         style: Style::Plain,
         with_shards: false,
         is_filtered: false,
+        compares: false,
     };
 
     fn snapshot() -> Snapshot {
@@ -416,7 +436,21 @@ mod tests {
             keys_verified: 500,
             ..snapshot()
         };
+        let comparison = ShowOptions {
+            compares: true,
+            ..OPTIONS
+        };
+        let compared = Snapshot {
+            phase: Phase::Done,
+            keys_expected: 2,
+            keys_verified: 2,
+            ..Snapshot::default()
+        };
         let rows = [
+            (
+                plain(&compared, comparison),
+                "state=done keys=2 keys_expected=2 bytes=0",
+            ),
             (
                 plain(&snapshot(), OPTIONS),
                 "state=copying keys=200 keys_expected=1000 bytes=4096 rate=100 byte_rate=2048 eta=8",

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use keyhaul_engine::options::OnConflict;
+use keyhaul_engine::options::{OnConflict, Verify};
 use keyhaul_engine::receipt::{Outcome, Receipt, VerifyCounts};
 
 use crate::exit::Exit;
@@ -22,6 +22,8 @@ pub(crate) struct Ends {
 pub(crate) struct Summary<'a> {
     pub(crate) ends: &'a Ends,
     pub(crate) on_conflict: OnConflict,
+    /// How the verification looked.
+    pub(crate) depth: Verify,
     pub(crate) exit: Exit,
     /// Where the JSON report was written, if it was.
     pub(crate) report: Option<&'a Path>,
@@ -33,6 +35,7 @@ impl Summary<'_> {
         let Self {
             ends,
             on_conflict,
+            depth,
             exit,
             report,
         } = *self;
@@ -64,7 +67,7 @@ impl Summary<'_> {
             row("functions", libraries(receipt.functions_copied))?;
         }
         row("not moved", not_moved(receipt))?;
-        row("verified", verified(receipt, on_conflict))?;
+        row("verified", verified(receipt, on_conflict, depth))?;
         if receipt.retries > 0 {
             row("retries", size::show_count(receipt.retries))?;
         }
@@ -171,7 +174,7 @@ fn not_moved(receipt: &Receipt) -> String {
     }
 }
 
-fn verified(receipt: &Receipt, on_conflict: OnConflict) -> String {
+fn verified(receipt: &Receipt, on_conflict: OnConflict, depth: Verify) -> String {
     let Some(verify) = &receipt.verify else {
         return "no".into();
     };
@@ -179,6 +182,7 @@ fn verified(receipt: &Receipt, on_conflict: OnConflict) -> String {
         _ if receipt.file_bytes.is_some() => "read back from the file",
         // What was there before may be anything.
         OnConflict::Skip => "are on the target",
+        _ if depth == Verify::Full => "the same in existence, type, value and expiry",
         OnConflict::Replace | OnConflict::Fail => "the same in existence, type and expiry",
     };
     let mut parts = vec![format!(
@@ -190,6 +194,7 @@ fn verified(receipt: &Receipt, on_conflict: OnConflict) -> String {
     for (number, what) in [
         (verify.missing, "missing on the target"),
         (verify.type_differs, "of another type"),
+        (verify.value_differs, "with another value"),
         (verify.expiry_differs, "with another expiry"),
         (verify.errors, "that could not be checked"),
         (verify.listed_as_not_moved, "of these listed as not moved"),
@@ -235,7 +240,8 @@ fn write_lists(out: &mut impl Write, receipt: &Receipt) -> io::Result<()> {
     Ok(())
 }
 
-fn count(number: u64, name: &str) -> String {
+/// `1 key`, `1,000 keys`.
+pub(crate) fn count(number: u64, name: &str) -> String {
     let s = if number == 1 { "" } else { "s" };
     format!("{} {name}{s}", size::show_count(number))
 }
@@ -285,6 +291,7 @@ mod tests {
         let summary = Summary {
             ends: &ends,
             on_conflict: OnConflict::Replace,
+            depth: Verify::Quick,
             exit: Exit::of_receipt(receipt),
             report: Some(Path::new("r.json")),
         };

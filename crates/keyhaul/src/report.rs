@@ -2,101 +2,18 @@
 //! moved. docs/guide/report.md describes it; adding a field? also describe it there.
 
 use std::cell::RefCell;
-use std::fs::{self, Permissions};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
 
 use keyhaul_engine::receipt::{Receipt, VerifyCounts};
 use keyhaul_engine::stats::NotMoved;
 use serde::ser::{Error as _, SerializeSeq};
 use serde::{Serialize, Serializer};
-use tempfile::NamedTempFile;
 
 use crate::exit::Exit;
 use crate::receipt::Ends;
-use crate::usage::UsageError;
 
 /// The number of the schema; grows when a field goes or changes its meaning, not when one is added.
-const SCHEMA: u32 = 1;
-
-/// A place where a report can be written.
-#[derive(Debug)]
-pub(crate) struct ReportFile {
-    /// As it was typed.
-    shown: PathBuf,
-    path: PathBuf,
-}
-
-impl ReportFile {
-    /// Makes sure that a report can be written there, and leaves the place as it is.
-    pub(crate) fn check(path: &Path) -> Result<Self, UsageError> {
-        let wrong = |reason: String| {
-            UsageError::new(format!(
-                "--report: cannot write to {}: {reason}",
-                path.display()
-            ))
-        };
-        let shown = path.to_owned();
-        // What a link points to is replaced, not the link.
-        let path = match fs::metadata(path) {
-            Ok(found) if found.is_file() => {
-                fs::canonicalize(path).map_err(|e| wrong(e.to_string()))?
-            }
-            Ok(_) => return Err(wrong("it is there and no regular file".into())),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => path.to_owned(),
-            Err(e) => return Err(wrong(e.to_string())),
-        };
-        if path.file_name().is_none() {
-            return Err(wrong("it names no file".into()));
-        }
-        let file = Self { shown, path };
-        file.temporary().map_err(|e| wrong(plain_reason(&e)))?;
-        Ok(file)
-    }
-
-    /// The path as it was typed.
-    pub(crate) fn shown(&self) -> &Path {
-        &self.shown
-    }
-
-    /// Writes the report: whole or not at all.
-    pub(crate) fn write(&self, report: &Report<'_>) -> io::Result<()> {
-        let mut out = BufWriter::new(self.temporary()?);
-        serde_json::to_writer_pretty(&mut out, report)?;
-        out.write_all(b"\n")?;
-        let temporary = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-        temporary.as_file().sync_all()?;
-        temporary.persist(&self.path).map_err(|e| e.error)?;
-        // The new name is on the disk only when its folder is.
-        fs::File::open(self.folder())?.sync_all()
-    }
-
-    /// A file beside the report, that goes away unless it becomes the report.
-    fn temporary(&self) -> io::Result<NamedTempFile> {
-        tempfile::Builder::new()
-            .prefix(".keyhaul-report-")
-            .permissions(Permissions::from_mode(0o666)) // less the umask, like any other file
-            .tempfile_in(self.folder())
-    }
-
-    fn folder(&self) -> &Path {
-        match self.path.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        }
-    }
-}
-
-/// Without the name of the temporary file, which nobody has asked for.
-pub(crate) fn plain_reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "there is no such folder".into(),
-        io::ErrorKind::PermissionDenied => "permission denied".into(),
-        io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only".into(),
-        _ => error.to_string(),
-    }
-}
+pub(crate) const SCHEMA: u32 = 1;
 
 /// The report. The order of the fields is that of the file.
 #[derive(Serialize)]
@@ -143,6 +60,7 @@ struct Verify<'a> {
     same: u64,
     missing: u64,
     type_differs: u64,
+    value_differs: u64,
     expiry_differs: u64,
     errors: u64,
     listed_as_not_moved: u64,
@@ -252,6 +170,7 @@ impl<'a> Verify<'a> {
             same: counts.same,
             missing: counts.missing,
             type_differs: counts.type_differs,
+            value_differs: counts.value_differs,
             expiry_differs: counts.expiry_differs,
             errors: counts.errors,
             listed_as_not_moved: counts.listed_as_not_moved,
@@ -280,12 +199,15 @@ impl Serialize for NotMovedSeq<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
     use std::time::Duration;
 
     use keyhaul_engine::receipt::Outcome;
     use keyhaul_engine::stats::NotMovedList;
 
     use super::*;
+    use crate::output_file::OutputFile;
 
     fn ends() -> Ends {
         Ends {
@@ -328,10 +250,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("r.json");
         fs::write(&path, "older").unwrap();
-        let file = ReportFile::check(&path).unwrap();
+        let file = OutputFile::check("--report", &path).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "older");
         let (ends, warnings, mut receipt) = (ends(), ["w".to_owned()], receipt(1000));
-        file.write(&Report::of_receipt(
+        file.write_json(&Report::of_receipt(
             &ends,
             &warnings,
             &mut receipt,
@@ -366,9 +288,9 @@ mod tests {
     fn a_refusal_has_a_report_too() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("r.json");
-        let file = ReportFile::check(&path).unwrap();
+        let file = OutputFile::check("--report", &path).unwrap();
         assert!(!path.exists());
-        file.write(&Report::of_refusal(&ends(), Exit::Refused, "no".into()))
+        file.write_json(&Report::of_refusal(&ends(), Exit::Refused, "no".into()))
             .unwrap();
         let json = read(&path);
         assert_eq!(
@@ -376,20 +298,5 @@ mod tests {
             (&"refused".into(), &"no".into())
         );
         assert_eq!(json["not_moved"], serde_json::json!([]));
-    }
-
-    #[test]
-    fn places_that_cannot_be_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let missing = folder.path().join("no/such/folder/r.json");
-        for (path, reason) in [
-            (missing.as_path(), "there is no such folder"),
-            (folder.path(), "no regular file"),
-            (Path::new("/dev/null"), "no regular file"),
-            (Path::new(""), "it names no file"),
-        ] {
-            let error = ReportFile::check(path).unwrap_err().to_string();
-            assert!(error.contains(reason), "{error}");
-        }
     }
 }

@@ -137,10 +137,28 @@ const ROWS: &[(&str, &str)] = &[
         "replicate a b --mode liveonly",
         "--mode liveonly is not available in this version",
     ),
+    // Comparing.
     (
-        "replicate a b --verify full",
-        "--verify full is not available in this version",
+        "compare a b --delete-extra",
+        "--delete-extra needs --repair",
     ),
+    (
+        "compare a b --recheck 0",
+        "--recheck needs a number from 1 to 20",
+    ),
+    (
+        "compare a b --ttl-tolerance 1w",
+        "--ttl-tolerance needs a number of ms",
+    ),
+    (
+        "compare a b --only-keys /no/such/file",
+        "--only-keys: cannot read /no/such/file",
+    ),
+    (
+        "compare a b --diff-file /no/such/folder/d.txt",
+        "--diff-file: cannot write to /no/such/folder/d.txt: there is no such folder",
+    ),
+    ("compare a b --verify full", "unknown option --verify"),
     ("replicate a b --mode hunter", "--mode <MODE> takes one of"),
     (
         "replicate a b --on-conflict hunter2",
@@ -221,7 +239,7 @@ fn help_needs_no_manual() {
         assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
         for text in [
             "Endpoints:",
-            "What is copied:",
+            "Which keys:",
             "How:",
             "Safety:",
             "Output:",

@@ -1,9 +1,27 @@
 //! Looks at both sides after the copy.
 
 mod against_file;
+mod big;
+mod comparer;
+mod extras;
+mod file_index;
+mod functions;
+mod inside;
+mod job;
+mod large;
 mod lookup;
+pub mod options;
+mod payload_digest;
 mod quick;
+mod recheck;
+mod repair;
+mod values;
 
 pub(crate) use against_file::{read_back, verify_files};
+pub(crate) use comparer::Comparer;
+pub use job::{CompareJob, Tell};
+pub(crate) use job::{files_side, forth_over, forth_over_files, forth_over_named};
 pub(crate) use lookup::Lookup;
+pub(crate) use payload_digest::DigestRules;
 pub(crate) use quick::{QuickCheck, verify, verify_keys};
+pub(crate) use values::Side;

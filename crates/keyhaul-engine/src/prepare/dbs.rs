@@ -148,7 +148,9 @@ fn list(dbs: impl Iterator<Item = u32>) -> String {
 }
 
 /// The dbs that hold keys, and how many where that can be told.
-async fn dbs_with_keys(source: &mut Probed) -> Result<Vec<(u32, Option<u64>)>, PlanError> {
+pub(super) async fn dbs_with_keys(
+    source: &mut Probed,
+) -> Result<Vec<(u32, Option<u64>)>, PlanError> {
     if source.plan.is_cluster() {
         return Ok(vec![(0, source.plan.keys)]);
     }

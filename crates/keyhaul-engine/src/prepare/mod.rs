@@ -1,6 +1,7 @@
 //! Finds out everything that a job depends on, and refuses one that would fail or lose data, before
 //! anything is written.
 
+mod comparison;
 mod dbs;
 mod files;
 mod kinds;
@@ -25,10 +26,13 @@ use crate::plan::{DbPlan, Plan, PlanError, SideKind, SideName, SidePlan};
 use crate::site::Site;
 use crate::target::file::check_writable;
 
+pub(crate) use comparison::RELATIVE_TOLERANCE_MS;
+pub(crate) use comparison::{ComparedEnd, PreparedComparison, prepare as prepare_comparison};
 pub(crate) use files::check_file;
 pub use files::{CheckedFile, Damage};
 pub(crate) use method::ReadBy;
 pub(crate) use probe::Probed;
+pub(crate) use reader::source_version;
 pub(crate) use sizes::{SizeRules, SizeVerdict};
 
 use sizes::Chunks;

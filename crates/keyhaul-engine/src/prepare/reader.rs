@@ -98,7 +98,7 @@ fn server_version(facts: &ServerFacts) -> Option<u16> {
 }
 
 /// The RDB version of what the source gives; of several the highest.
-pub(super) fn source_version(side: &SidePlan) -> u16 {
+pub(crate) fn source_version(side: &SidePlan) -> u16 {
     let versions = source_versions(side).into_iter();
     versions.max().unwrap_or(VERSION_UNKNOWN)
 }

@@ -11,17 +11,30 @@ use crate::target::restore_probe;
 /// A key that exists nowhere; only the answer to the command matters.
 const NO_KEY: &[u8] = b"keyhaul:no-such-key";
 
-/// SCAN and DUMP; TYPE for the verification.
-pub(crate) async fn check_source(
+/// SCAN, and TYPE for the verification.
+pub(crate) async fn check_scan_and_look(
     source: &mut Probed,
     options: &CopyOptions,
 ) -> Result<(), PlanError> {
+    check_scan(source).await?;
+    check_look(source, options).await
+}
+
+async fn check_scan(source: &mut Probed) -> Result<(), PlanError> {
     let scan = ScanOptions {
         count: 1,
         ..ScanOptions::default()
     };
     let scanned = source.connection.scan(0, &scan).await.map(|_| ());
-    demand(source, "SCAN", "+scan", scanned)?;
+    demand(source, "SCAN", "+scan", scanned)
+}
+
+/// SCAN and DUMP; TYPE for the verification.
+pub(crate) async fn check_source(
+    source: &mut Probed,
+    options: &CopyOptions,
+) -> Result<(), PlanError> {
+    check_scan(source).await?;
     let key = Bytes::from_static(NO_KEY);
     let keys = std::slice::from_ref(&key);
     let read = async {

@@ -39,7 +39,12 @@ pub(crate) fn steps(prepared: &Prepared) -> Vec<String> {
         (Verify::Quick, SideKind::Servers(_)) => {
             "verify every key afterwards: existence, type, expiry".into()
         }
-        (Verify::Quick, _) => "read the file back afterwards: checksum, every value".into(),
+        (Verify::Full, SideKind::Servers(_)) => {
+            "verify every key afterwards: existence, type, expiry, each byte of its value".into()
+        }
+        (Verify::Quick | Verify::Full, _) => {
+            "read the file back afterwards: checksum, every value".into()
+        }
         (Verify::None, _) => "no verification afterwards".into(),
     });
     steps

@@ -1,5 +1,9 @@
 //! Which keys go over, by name and by type.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
 use keyhaul_rdb::KeyType;
 
 use crate::bigkey::staging;
@@ -12,6 +16,7 @@ pub struct KeyFilter {
     patterns: Vec<Glob>,
     excludes: Vec<Glob>,
     types: Vec<KeyType>,
+    only: Option<Arc<HashSet<Bytes>>>,
 }
 
 impl KeyFilter {
@@ -21,6 +26,7 @@ impl KeyFilter {
             patterns: options.key_patterns.clone(),
             excludes: options.key_excludes.clone(),
             types: options.key_types.clone(),
+            only: options.only.clone(),
         }
     }
 
@@ -29,6 +35,7 @@ impl KeyFilter {
     pub fn takes_name(&self, key: &[u8]) -> bool {
         (self.patterns.is_empty() || self.patterns.iter().any(|glob| glob.matches(key)))
             && !self.excludes.iter().any(|glob| glob.matches(key))
+            && self.only.as_ref().is_none_or(|only| only.contains(key))
             && !staging::is_staging(key)
     }
 

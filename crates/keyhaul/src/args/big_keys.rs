@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::shared::SharedArgs;
+use super::shared::{CopyArgs, SharedArgs};
 use super::{HOW, SAFETY, WHAT};
 
 /// The options of `keyhaul big-keys`.
@@ -10,6 +10,9 @@ use super::{HOW, SAFETY, WHAT};
 pub(crate) struct BigKeysArgs {
     #[command(flatten)]
     pub(crate) shared: SharedArgs,
+
+    #[command(flatten)]
+    pub(crate) copying: CopyArgs,
 
     /// Keys whose MEMORY USAGE is above this [default: 512mb, unless keys are named]
     #[arg(long, value_name = "SIZE", help_heading = WHAT)]

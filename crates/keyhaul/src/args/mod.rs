@@ -4,6 +4,7 @@
 //! a password.
 
 mod big_keys;
+mod compare;
 mod replicate;
 mod shared;
 
@@ -14,11 +15,12 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::exit::Exit;
 
 pub(crate) use big_keys::BigKeysArgs;
+pub(crate) use compare::CompareArgs;
 pub(crate) use replicate::ReplicateArgs;
-pub(crate) use shared::SharedArgs;
+pub(crate) use shared::{CopyArgs, EveryKeyArgs, SharedArgs};
 
 const ENDPOINTS: &str = "Endpoints";
-const WHAT: &str = "What is copied";
+const WHAT: &str = "Which keys";
 const HOW: &str = "How";
 const SAFETY: &str = "Safety";
 const OUTPUT: &str = "Output";
@@ -41,6 +43,18 @@ Examples:
   keyhaul big-keys source:6379 target:6379 --mem-limit 512MB --replace
   keyhaul big-keys source:6379 target:6379 --key my:large:key --replace --verbose
   keyhaul big-keys source:6379 target:6379 --mem-limit 512MB --dry-run
+
+";
+
+const COMPARE_EXAMPLES: &str = "\
+Examples:
+  keyhaul compare old:6379 new:6379
+  keyhaul compare --quick --key-pattern 'user:*' old:6379 new:6379
+  keyhaul compare --diff-file diff.txt --show-diffs --report report.json old:6379 new:6379
+  keyhaul compare --only-keys diff.txt old:6379 new:6379
+  keyhaul compare --repair --dry-run old:6379 new:6379
+  keyhaul compare --repair --delete-extra old:6379 new:6379
+  keyhaul compare backup.rdb old:6379
 
 ";
 
@@ -82,6 +96,30 @@ pub(crate) enum Command {
         allow_negative_numbers = true
     )]
     BigKeys(Box<BigKeysArgs>),
+
+    /// Prove that both ends hold the same, list what differs, and mend it
+    ///
+    /// Every key in both directions: existence, type, expiry and every byte of the value, in bounded memory,
+    /// also while both are written. Other encodings and versions of the same value are no difference. Either
+    /// end may be an RDB file. Nothing is written unless --repair is given.
+    #[command(
+        after_help = COMPARE_EXAMPLES.to_owned() + &Exit::table(),
+        allow_negative_numbers = true,
+        mut_arg("target", |arg| {
+            arg.help("What it is compared with, in the same forms")
+                .long_help("What it is compared with, in the same forms; an RDB file is only read")
+        }),
+        mut_arg("db_map", |arg| {
+            arg.help("Look for the keys of source db A in target db B; repeatable")
+        }),
+        mut_arg("rename_prefix", |arg| {
+            arg.help("Look for keys under names with another prefix; repeatable").long_help(
+                "Look for keys under names with another prefix; repeatable, the first that fits counts\n\n\
+                 OLD=NEW where a prefix holds a colon. An empty OLD puts NEW before every key.",
+            )
+        })
+    )]
+    Compare(Box<CompareArgs>),
 
     /// Print the completion script for a shell
     ///
@@ -145,7 +183,7 @@ pub(crate) enum OnConflictArg {
 pub(crate) enum VerifyArg {
     /// Each key's existence, type and expiry
     Quick,
-    #[value(hide = true)]
+    /// Its value too, byte by byte
     Full,
     /// Nothing
     None,

@@ -1,4 +1,4 @@
-//! What all commands that copy keys can be given.
+//! What several commands can be given.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use super::{ENDPOINTS, HOW, OUTPUT, SAFETY, WHAT};
 use super::{LossArg, ProgressArg, VerifyArg};
 use crate::endpoint_args::{SourceArgs, TargetArgs};
 
-/// Both ends, names, limits, output.
+/// Of all commands with two ends: names, limits, output.
 #[derive(clap::Args)]
 pub(crate) struct SharedArgs {
     /// Where the keys come from
@@ -63,7 +63,8 @@ pub(crate) struct SharedArgs {
     #[arg(long, value_name = "DURATION", default_value = "2m", help_heading = HOW)]
     pub(crate) retry_for: String,
 
-    /// Keys whose MEMORY USAGE is above this go over element by element, never visible before they are whole
+    /// Keys whose MEMORY USAGE is above this are read element by element, and never visible on the target before
+    /// they are whole
     ///
     /// Never more than what the target takes as one argument.
     #[arg(long, value_name = "SIZE", default_value = "64mb", help_heading = HOW)]
@@ -74,16 +75,63 @@ pub(crate) struct SharedArgs {
     #[arg(long, value_name = "N", help_heading = HOW)]
     pub(crate) chunk_size: Option<String>,
 
-    /// Probe both ends, print the plan and stop; writes nothing
-    #[arg(long, help_heading = SAFETY)]
-    pub(crate) dry_run: bool,
-
     /// Go on where a target cannot hold all of a value, instead of listing the key; repeatable
     #[arg(
         long, value_enum, ignore_case = true, value_name = "LOSS", value_delimiter = ',',
         help_heading = SAFETY
     )]
     pub(crate) accept_loss: Vec<LossArg>,
+
+    /// How progress is shown on standard error
+    #[arg(
+        long, value_enum, ignore_case = true, default_value_t = ProgressArg::Auto,
+        help_heading = OUTPUT
+    )]
+    pub(crate) progress: ProgressArg,
+
+    /// Write a report in JSON to this file, with every key that was not moved, or that differs
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    pub(crate) report: Option<PathBuf>,
+
+    /// Say more: log lines, and progress per source node
+    #[arg(long, short, help_heading = OUTPUT)]
+    pub(crate) verbose: bool,
+}
+
+/// Of the commands that go over all keys.
+#[derive(clap::Args)]
+pub(crate) struct EveryKeyArgs {
+    /// Not the keys whose name matches this pattern; repeatable
+    #[arg(long, value_name = "GLOB", help_heading = WHAT)]
+    pub(crate) key_exclude: Vec<String>,
+
+    /// Only keys of these types: string, list, set, zset, hash, stream; repeatable
+    #[arg(long, value_name = "TYPE[,TYPE]", value_delimiter = ',', help_heading = WHAT)]
+    pub(crate) key_type: Vec<String>,
+
+    /// Leave function libraries out
+    #[arg(long, help_heading = WHAT)]
+    pub(crate) no_functions: bool,
+
+    /// How many keys a server looks at in one SCAN step
+    #[arg(long, value_name = "N", default_value = "1000", help_heading = HOW)]
+    pub(crate) scan_count: String,
+
+    /// Connections per source node
+    #[arg(long, value_name = "N", default_value = "1", help_heading = HOW)]
+    pub(crate) read_threads: String,
+
+    /// Connections per target node
+    #[arg(long, value_name = "N", default_value = "1", help_heading = HOW)]
+    pub(crate) threads: String,
+}
+
+/// Of the commands that copy.
+#[derive(clap::Args)]
+pub(crate) struct CopyArgs {
+    /// Probe both ends, print the plan and stop; writes nothing
+    #[arg(long, help_heading = SAFETY)]
+    pub(crate) dry_run: bool,
 
     /// Where a run that stops leaves what the same command needs to go on
     /// [default: $XDG_STATE_HOME/keyhaul, or ~/.local/state/keyhaul]
@@ -100,19 +148,4 @@ pub(crate) struct SharedArgs {
         help_heading = SAFETY
     )]
     pub(crate) verify: VerifyArg,
-
-    /// How progress is shown on standard error
-    #[arg(
-        long, value_enum, ignore_case = true, default_value_t = ProgressArg::Auto,
-        help_heading = OUTPUT
-    )]
-    pub(crate) progress: ProgressArg,
-
-    /// Write a report in JSON to this file, with every key that was not moved
-    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
-    pub(crate) report: Option<PathBuf>,
-
-    /// Say more: log lines, and progress per source node
-    #[arg(long, short, help_heading = OUTPUT)]
-    pub(crate) verbose: bool,
 }

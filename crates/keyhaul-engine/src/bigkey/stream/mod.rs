@@ -194,6 +194,8 @@ impl StreamReader<'_> {
             .stream_info(self.key, StreamInfo::Stream)
             .await;
         let facts = self.facts(&info.map_err(Broken::Source)?)?;
+        // WATCH does not tell what becomes of groups.
+        let before = self.groups_now().await?;
         self.copy_entries(entries, stand_ins, sink).await?;
         let mut groups = GroupReader {
             connection: self.connection,
@@ -211,7 +213,8 @@ impl StreamReader<'_> {
             .unchanged_length(ValueKind::Stream, self.key)
             .await
             .map_err(Broken::Source)?;
-        let Some(length) = length else {
+        let is_as_before = self.groups_now().await? == before;
+        let Some(length) = length.filter(|_| is_as_before) else {
             groups::destroy(&created, sink).await?;
             return Ok(None);
         };
@@ -222,6 +225,23 @@ impl StreamReader<'_> {
             expiry,
             pending,
         }))
+    }
+
+    /// What the source says of the groups, and of who has how much of each.
+    async fn groups_now(&mut self) -> Result<Vec<Value>, Broken> {
+        let groups = self.connection.stream_info(self.key, StreamInfo::Groups);
+        let groups = groups.await.map_err(Broken::Source)?;
+        let names = groups.as_list().unwrap_or_default().iter();
+        let names: Vec<Bytes> = names.filter_map(pending::name).collect();
+        let mut all = vec![groups];
+        for name in names {
+            let pending = self
+                .connection
+                .stream_info(self.key, StreamInfo::Pending(&name))
+                .await;
+            all.push(pending.map_err(Broken::Source)?);
+        }
+        Ok(all)
     }
 
     fn facts(&self, info: &Value) -> Result<Facts, Broken> {

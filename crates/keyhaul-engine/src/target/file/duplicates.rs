@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::output::Span;
 use super::place::random;
-use super::spill::Spill;
+use crate::spill::{Spill, SpillRow};
 
 /// How many rows are held in memory, 3 MB.
 pub(super) const ROWS_MAX: usize = 128 * 1024;
@@ -56,7 +56,7 @@ pub(super) struct KeyIndex {
     folder: PathBuf,
     rows_max: usize,
     rows: Vec<Row>,
-    spill: Option<Spill>,
+    spill: Option<Spill<Row, { Row::BYTES }>>,
     scratch: Vec<u8>,
 }
 
@@ -149,7 +149,10 @@ impl KeyIndex {
         }
         let mut take = |row: Row| take(row.digest(), row.span());
         match self.spill {
-            Some(spill) => spill.for_each_sorted(take)?,
+            Some(spill) => spill.for_each_sorted(|row| {
+                take(row);
+                Ok(())
+            })?,
             None => {
                 self.rows.sort_unstable();
                 self.rows.into_iter().for_each(&mut take);
@@ -167,11 +170,11 @@ impl KeyIndex {
 /// word 2   begin, bits 0 to 15   | end, 48 bits
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Row([u64; 3]);
+struct Row([u64; 3]);
 
 impl Row {
     /// How long it is on the disk.
-    pub(super) const BYTES: usize = 24;
+    const BYTES: usize = 24;
 
     fn new(KeyDigest(digest): KeyDigest, Span { begin, end }: Span) -> Self {
         assert!(
@@ -195,16 +198,18 @@ impl Row {
             end: last & 0xffff_ffff_ffff,
         }
     }
+}
 
-    pub(super) fn to_bytes(self) -> [u8; Self::BYTES] {
-        let mut bytes = [0; Self::BYTES];
+impl SpillRow<{ Row::BYTES }> for Row {
+    fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Row::BYTES];
         for (place, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(self.0) {
             *place = word.to_le_bytes();
         }
         bytes
     }
 
-    pub(super) fn of_bytes(bytes: &[u8; Self::BYTES]) -> Self {
+    fn of_bytes(bytes: &[u8; Self::BYTES]) -> Self {
         let mut words = [0; 3];
         for (word, place) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
             *word = u64::from_le_bytes(*place);

@@ -1,6 +1,6 @@
 //! An RDB file as the target: [`rdb_file`] writes it, [`output`] holds bytes and checksum,
 //! [`place`] knows where the file goes and puts it there when it is whole, [`duplicates`] finds the
-//! keys that came twice (with [`spill`] for what memory does not hold), [`libraries`] the functions
+//! keys that came twice (with `spill` for what memory does not hold), [`libraries`] the functions
 //! that did. All of it blocks: it belongs on a thread of its own.
 
 mod rdb_file;
@@ -11,7 +11,6 @@ mod libraries;
 mod names;
 mod output;
 mod place;
-mod spill;
 
 #[cfg(test)]
 mod tests;
