@@ -1,10 +1,12 @@
 //! Holds keys of the source against those of the target: batch by batch, and one by one where they differ.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use keyhaul_rdb::KeyType;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::compare::options::{CompareCounts, Depth, KeyDiff, Mark};
 use crate::compare::payload_digest::DigestRules;
@@ -25,6 +27,9 @@ const SUSPECTS_MAX: usize = 100_000;
 /// Keys that differ which are kept for a repair; so many names take some hundred megabytes at worst, and far
 /// more are better copied anew.
 const DIFFERING_MAX: usize = 1_000_000;
+
+/// Keys that are told which are remembered by their digest, 8 bytes each.
+const TOLD_MAX: usize = 1_000_000;
 
 /// What is compared with what, and the books of it.
 pub(crate) struct Comparer {
@@ -62,12 +67,25 @@ pub(crate) struct Results {
     pub examples: Vec<String>,
     /// Keys that differ for certain.
     pub differing: Vec<(Mark, u32, Bytes)>,
+    /// Digests of keys that are no more to be counted: SCAN may return a key twice, and a scan may begin anew.
+    told: HashSet<u64>,
     /// Keys that differ and are listed as not moved by the copy.
     pub listed: u64,
     /// To be looked at again: db and name on the source.
     pub suspects: Vec<(u32, Bytes)>,
     /// To be compared element by element.
     pub large: Vec<(u32, Bytes)>,
+}
+
+impl Results {
+    /// Notes a key that is not the same; whether it is the first time.
+    fn is_new(&mut self, is_extra: bool, db: u32, key: &[u8]) -> bool {
+        let digest = xxh3_64_with_seed(key, u64::from(db) << 1 | u64::from(is_extra));
+        if self.told.len() < TOLD_MAX {
+            return self.told.insert(digest);
+        }
+        !self.told.contains(&digest)
+    }
 }
 
 /// What a pair of keys turned out to be.
@@ -201,26 +219,28 @@ impl Comparer {
     }
 
     /// The keys of the source that would have this name on the target. `None`: the key is not compared, as the
-    /// filters leave out those that would. There may be none: a name that every key of the source would lose.
+    /// filters leave out the name that it has on the source. There may be none: a name that every key of the source
+    /// would lose.
     pub(crate) fn source_names(&self, target_db: u32, name: &Bytes) -> Option<Vec<(u32, Bytes)>> {
-        let mut names = vec![name.clone()];
+        let mut names: Vec<Bytes> = Vec::new();
         for rename in &self.renames {
             if let Some(rest) = name.strip_prefix(rename.replacement()) {
                 names.push([rename.old(), rest].concat().into());
             }
         }
+        names.push(name.clone());
         names.retain(|source_name| {
             let becomes = renamed(&self.renames, source_name);
             becomes.as_ref().unwrap_or(source_name) == name
         });
-        let is_compared = match names.is_empty() {
-            true => self.filter.takes_name(name),
-            false => names.iter().any(|name| self.filter.takes_name(name)),
+        // A name with the new prefix had the old one, unless both are in use.
+        let is_compared = match names.first() {
+            Some(name) => self.filter.takes_name(name),
+            None => self.filter.takes_every_name(),
         };
         if !is_compared {
             return None;
         }
-        names.retain(|source_name| self.filter.takes_name(source_name));
         names.sort();
         names.dedup();
         let dbs = self.source_dbs(target_db);
@@ -296,11 +316,18 @@ impl Comparer {
         }
         match (source.canonical, target.canonical) {
             (Some(source), Some(target)) if source == target => None,
+            // What only its module can read may be the same in other bytes.
+            (Some(source), Some(_)) if source.key_type == KeyType::Module => {
+                let what = "a module's value in other bytes, which only the module can compare";
+                Some(Finding::Error(what.to_owned()))
+            }
             (Some(source), Some(target)) => {
                 let digests = (source.digest, target.digest);
                 let (one, other) = (source.elements, target.elements);
-                let unit = match source.key_type {
-                    KeyType::String | KeyType::Module => "bytes",
+                let unit = match (source.key_type, one) {
+                    (KeyType::String, 1) => "byte",
+                    (KeyType::String, _) => "bytes",
+                    (_, 1) => "element",
                     _ => "elements",
                 };
                 let what = match one == other {
@@ -349,6 +376,11 @@ impl Comparer {
     /// Counts and tells what a key is for certain.
     pub(crate) fn settle(&self, db: u32, key: &Bytes, finding: Finding, inside: Vec<String>) {
         let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_untold = finding == Finding::Same && !self.tells_same;
+        let is_remembered = finding != Finding::OutOfScope && !is_untold;
+        if is_remembered && !results.is_new(false, db, key) {
+            return;
+        }
         let counts = &mut results.counts;
         let (mark, what) = match finding {
             Finding::OutOfScope => return,
@@ -401,6 +433,9 @@ impl Comparer {
     /// Counts and tells of a key that only the target has.
     pub(crate) fn settle_extra(&self, target_db: u32, key: &Bytes) {
         let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        if !results.is_new(true, target_db, key) {
+            return;
+        }
         results.counts.extra += 1;
         results.counts.checked += 1;
         self.note(
@@ -418,6 +453,9 @@ impl Comparer {
     /// Counts and tells of a key that may be one that only the target has.
     pub(crate) fn settle_unsettled_extra(&self, target_db: u32, key: &Bytes) {
         let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        if !results.is_new(true, target_db, key) {
+            return;
+        }
         results.counts.unsettled += 1;
         results.counts.checked += 1;
         self.note(
@@ -442,7 +480,10 @@ impl Comparer {
     /// The keys that are to be looked at again.
     pub(crate) fn take_suspects(&self) -> Vec<(u32, Bytes)> {
         let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut results.suspects)
+        let mut suspects = std::mem::take(&mut results.suspects);
+        suspects.sort();
+        suspects.dedup();
+        suspects
     }
 
     /// The keys that are to be compared element by element.

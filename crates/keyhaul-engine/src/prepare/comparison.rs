@@ -79,6 +79,12 @@ pub(crate) async fn prepare(
     if let (Opened::Servers(source, _), Opened::Servers(target, _)) = (&source, &target) {
         refuse::same_servers(source, target)?;
     }
+    if options.repair.is_some_and(|repair| !repair.is_dry_run)
+        && let Opened::Servers(target, _) = &mut target
+    {
+        refuse::unfit_target(target)?;
+        rights::check_target(target, &options.copy).await?;
+    }
     let source_db = source.db();
     let chosen_dbs = options.copy.dbs.clone().or(source_db.map(|db| vec![db]));
     let found = match &mut source {

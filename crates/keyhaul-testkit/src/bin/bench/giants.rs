@@ -8,7 +8,7 @@ use keyhaul_testkit::giant::{self, Giant, GiantKind};
 use keyhaul_testkit::{Server, Version};
 
 use crate::bystander::{Bystander, Waits};
-use crate::measured::{Measured, measure_with_bystanders};
+use crate::measured::{self, COMPARE, Measured, measure_with_bystanders};
 
 /// A share of the full size in percent, for a look at the bench itself; 100 unless set.
 const PERCENT: &str = "KEYHAUL_BENCH_GIANT_PERCENT";
@@ -75,6 +75,16 @@ fn copies(giant: &Giant, keyhaul: &str, runs: usize, measured: &mut Vec<Measured
             compared.elapsed().as_secs_f64()
         );
         measured.push(copy);
+        let args = [source.uri(), target.uri()];
+        let name = format!("comparison, {}", giant.kind);
+        measured.push(measured::measure(
+            &name,
+            keyhaul,
+            COMPARE,
+            &args,
+            &[&source],
+            &[&target],
+        ));
     }
 }
 

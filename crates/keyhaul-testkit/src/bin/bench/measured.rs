@@ -1,4 +1,4 @@
-//! One copy: how long it took, and what it took of the two servers and of its own.
+//! One copy or comparison: how long it took, and what it took of the two servers and of its own.
 
 use std::process::Command;
 use std::time::Duration;
@@ -43,11 +43,17 @@ impl Measured {
     }
 }
 
-/// Runs `keyhaul replicate` with these arguments. Either side may be a file, which takes no CPU time of
+/// What keyhaul does.
+pub(crate) const COPY: &[&str] = &["replicate", "--verify", "none"];
+/// The same.
+pub(crate) const COMPARE: &[&str] = &["compare"];
+
+/// Runs keyhaul with these arguments. Either side may be a file, which takes no CPU time of
 /// its own.
 pub(crate) fn measure(
     name: &str,
     keyhaul: &str,
+    job: &[&str],
     args: &[String],
     sources: &[&Server],
     targets: &[&Server],
@@ -61,10 +67,7 @@ pub(crate) fn measure(
     let (sources_before, targets_before) = (cpu(sources), cpu(targets));
     let machine_before = machine::cpu_seconds_of_others();
     let mut command = Command::new(keyhaul);
-    command
-        .arg("replicate")
-        .args(args)
-        .args(["--verify", "none", "--progress", "none"]);
+    command.args(job).args(args).args(["--progress", "none"]);
     let outcome = process::run(command, DEADLINE);
     assert_eq!(
         outcome.code,
@@ -108,7 +111,7 @@ pub(crate) fn measure_with_bystanders(
 ) -> Measured {
     let at_source = Bystander::start(source);
     let at_target = Bystander::start(target);
-    let measured = measure(name, keyhaul, args, &[source], &[target]);
+    let measured = measure(name, keyhaul, COPY, args, &[source], &[target]);
     Measured {
         bystanders: Some((at_source.stop(), at_target.stop())),
         ..measured

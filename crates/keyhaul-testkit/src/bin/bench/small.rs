@@ -2,7 +2,7 @@
 
 use keyhaul_testkit::{Cluster, Server, Tls, Version, redis, require};
 
-use crate::measured::{self, Measured};
+use crate::measured::{self, COMPARE, COPY, Measured};
 
 /// Keys of the data set: strings of 100 bytes, and collections of 20 elements.
 const STRINGS: usize = 1_000_000;
@@ -20,13 +20,19 @@ pub(crate) fn measure(keyhaul: &str, runs: usize) -> Vec<Measured> {
     for _ in 0..runs {
         let target = Server::start(Version::VALKEY_8_0);
         let args = [socket_uri(&source), target.uri()];
-        measured.push(measured::measure(
-            "standalone, Unix socket",
-            keyhaul,
-            &args,
-            &[&source],
-            &[&target],
-        ));
+        for (name, job) in [
+            ("standalone, Unix socket", COPY),
+            ("comparison of these", COMPARE),
+        ] {
+            measured.push(measured::measure(
+                name,
+                keyhaul,
+                job,
+                &args,
+                &[&source],
+                &[&target],
+            ));
+        }
     }
     {
         let target = Server::builder(Version::VALKEY_8_0).tls(&tls).start();
@@ -43,6 +49,7 @@ pub(crate) fn measure(keyhaul: &str, runs: usize) -> Vec<Measured> {
         measured.push(measured::measure(
             "standalone, TLS",
             keyhaul,
+            COPY,
             &args,
             &[&source],
             &[&target],
@@ -55,6 +62,7 @@ pub(crate) fn measure(keyhaul: &str, runs: usize) -> Vec<Measured> {
         measured.push(measured::measure(
             "to a cluster of 3, TCP",
             keyhaul,
+            COPY,
             &args,
             &[&source],
             &nodes,
@@ -71,6 +79,7 @@ pub(crate) fn measure(keyhaul: &str, runs: usize) -> Vec<Measured> {
             measured.push(measured::measure(
                 "an RDB file",
                 keyhaul,
+                COPY,
                 &args,
                 &[],
                 &[&target],
@@ -81,6 +90,7 @@ pub(crate) fn measure(keyhaul: &str, runs: usize) -> Vec<Measured> {
         measured.push(measured::measure(
             "to an RDB file, PSYNC",
             keyhaul,
+            COPY,
             &args,
             &[&source],
             &[],
@@ -96,6 +106,7 @@ pub(crate) fn measure(keyhaul: &str, runs: usize) -> Vec<Measured> {
             measured.push(measured::measure(
                 "Redis 8.2 to Valkey 8.1",
                 keyhaul,
+                COPY,
                 &args,
                 &[&source],
                 &[&target],
