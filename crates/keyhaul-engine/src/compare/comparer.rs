@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use keyhaul_rdb::KeyType;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::compare::options::{CompareCounts, Depth, KeyDiff, Mark};
 use crate::compare::payload_digest::DigestRules;
@@ -14,9 +14,15 @@ use crate::compare::values::{How, Seen, SeenKey, Side, SideReader};
 use crate::ledger::Ledger;
 use crate::patience::GaveUp;
 use crate::progress::Progress;
+use crate::source::records::now_ms;
 use crate::stats::key_text;
 use crate::throttle::Throttle;
 use crate::transform::{DbMap, KeyFilter, PrefixRename, renamed};
+
+/// Names that are kept for a later look, or a repair, bytes.
+const NAMES_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Characters of a name that are shown in the summary.
+const NAME_SHOWN_MAX: usize = 200;
 
 /// Differences that are told by name in the summary.
 const EXAMPLES_MAX: usize = 20;
@@ -28,7 +34,7 @@ const SUSPECTS_MAX: usize = 100_000;
 /// more are better copied anew.
 const DIFFERING_MAX: usize = 1_000_000;
 
-/// Keys that are told which are remembered by their digest, 8 bytes each.
+/// Keys that are told which are remembered by their digest, 16 bytes each.
 const TOLD_MAX: usize = 1_000_000;
 
 /// What is compared with what, and the books of it.
@@ -68,7 +74,11 @@ pub(crate) struct Results {
     /// Keys that differ for certain.
     pub differing: Vec<(Mark, u32, Bytes)>,
     /// Digests of keys that are no more to be counted: SCAN may return a key twice, and a scan may begin anew.
-    told: HashSet<u64>,
+    told: HashSet<u128>,
+    /// Differences that there is no room for among those that are kept.
+    pub not_kept: u64,
+    kept_bytes: usize,
+    suspect_bytes: usize,
     /// Keys that differ and are listed as not moved by the copy.
     pub listed: u64,
     /// To be looked at again: db and name on the source.
@@ -78,14 +88,26 @@ pub(crate) struct Results {
 }
 
 impl Results {
-    /// Notes a key that is not the same; whether it is the first time.
-    fn is_new(&mut self, is_extra: bool, db: u32, key: &[u8]) -> bool {
-        let digest = xxh3_64_with_seed(key, u64::from(db) << 1 | u64::from(is_extra));
+    /// Notes a key that is told; whether it is the first time that it is told as that.
+    fn is_new(&mut self, seed: u64, told_as: ToldAs, db: u32, key: &[u8]) -> bool {
+        let mut digest = Xxh3::with_seed(seed);
+        digest.update(&[told_as as u8]);
+        digest.update(&db.to_le_bytes());
+        digest.update(key);
+        let digest = digest.digest128();
         if self.told.len() < TOLD_MAX {
             return self.told.insert(digest);
         }
         !self.told.contains(&digest)
     }
+}
+
+/// What a key is told as. One that was the same may differ when a scan returns it again.
+#[derive(Debug, Clone, Copy)]
+enum ToldAs {
+    Same = 0,
+    Different = 1,
+    Extra = 2,
 }
 
 /// What a pair of keys turned out to be.
@@ -199,6 +221,7 @@ impl PairReader {
             canonical,
             keeps,
             whole,
+            existence: false,
         };
         let target_db = comparer.db_map.target_db(db);
         let target_keys = comparer.target_names(keys);
@@ -219,8 +242,8 @@ impl Comparer {
     }
 
     /// The keys of the source that would have this name on the target. `None`: the key is not compared, as the
-    /// filters leave out the name that it has on the source. There may be none: a name that every key of the source
-    /// would lose.
+    /// filters leave out the name that it has on the source, or no key of the source can get it: then it belongs to
+    /// somebody else.
     pub(crate) fn source_names(&self, target_db: u32, name: &Bytes) -> Option<Vec<(u32, Bytes)>> {
         let mut names: Vec<Bytes> = Vec::new();
         for rename in &self.renames {
@@ -234,11 +257,7 @@ impl Comparer {
             becomes.as_ref().unwrap_or(source_name) == name
         });
         // A name with the new prefix had the old one, unless both are in use.
-        let is_compared = match names.first() {
-            Some(name) => self.filter.takes_name(name),
-            None => self.filter.takes_every_name(),
-        };
-        if !is_compared {
+        if !self.filter.takes_name(names.first()?) {
             return None;
         }
         names.sort();
@@ -271,8 +290,9 @@ impl Comparer {
         };
         match (source, target) {
             (_, Seen::Refused(error)) => Finding::Error(format!("the target answered: {error}")),
+            (Seen::Large, _) | (Seen::Key(_), Seen::Large) => Finding::Large,
+            (Seen::Key(source), Seen::Missing) if self.has_expired(source) => Finding::OutOfScope,
             (_, Seen::Missing) => Finding::Missing,
-            (Seen::Large, _) | (_, Seen::Large) => Finding::Large,
             (Seen::Key(source), Seen::Key(target)) => self.judge_keys(source, target),
             _ => Finding::Unsettled,
         }
@@ -283,6 +303,12 @@ impl Comparer {
         let name = std::str::from_utf8(&key.type_name).ok();
         let key_type = name.and_then(|name| name.parse::<KeyType>().ok());
         self.filter.takes_type(key_type)
+    }
+
+    /// Whether its time is over, by the clock of this machine: one of the two servers may not have got there.
+    fn has_expired(&self, key: &SeenKey) -> bool {
+        let by_now = now_ms().saturating_add(self.tolerance_ms);
+        key.expire_at_ms.is_some_and(|(_, high)| high <= by_now)
     }
 
     fn judge_keys(&self, source: &SeenKey, target: &SeenKey) -> Finding {
@@ -378,7 +404,11 @@ impl Comparer {
         let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
         let is_untold = finding == Finding::Same && !self.tells_same;
         let is_remembered = finding != Finding::OutOfScope && !is_untold;
-        if is_remembered && !results.is_new(false, db, key) {
+        let told_as = match finding {
+            Finding::Same => ToldAs::Same,
+            _ => ToldAs::Different,
+        };
+        if is_remembered && !results.is_new(self.rules.seed, told_as, db, key) {
             return;
         }
         let counts = &mut results.counts;
@@ -433,7 +463,7 @@ impl Comparer {
     /// Counts and tells of a key that only the target has.
     pub(crate) fn settle_extra(&self, target_db: u32, key: &Bytes) {
         let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
-        if !results.is_new(true, target_db, key) {
+        if !results.is_new(self.rules.seed, ToldAs::Extra, target_db, key) {
             return;
         }
         results.counts.extra += 1;
@@ -453,7 +483,7 @@ impl Comparer {
     /// Counts and tells of a key that may be one that only the target has.
     pub(crate) fn settle_unsettled_extra(&self, target_db: u32, key: &Bytes) {
         let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
-        if !results.is_new(true, target_db, key) {
+        if !results.is_new(self.rules.seed, ToldAs::Extra, target_db, key) {
             return;
         }
         results.counts.unsettled += 1;
@@ -480,6 +510,7 @@ impl Comparer {
     /// The keys that are to be looked at again.
     pub(crate) fn take_suspects(&self) -> Vec<(u32, Bytes)> {
         let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        results.suspect_bytes = 0;
         let mut suspects = std::mem::take(&mut results.suspects);
         suspects.sort();
         suspects.dedup();
@@ -495,12 +526,18 @@ impl Comparer {
     /// Keeps keys to be looked at again, as far as there is room; returns the others.
     pub(crate) fn suspect(&self, db: u32, keys: Vec<Bytes>) -> Vec<Bytes> {
         let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = SUSPECTS_MAX.saturating_sub(results.suspects.len());
-        let mut keys = keys;
-        let overflow = keys.split_off(keys.len().min(room));
-        // Copied: the slices would keep whole network buffers alive.
-        let kept = keys.iter().map(|key| (db, Bytes::copy_from_slice(key)));
-        results.suspects.extend(kept);
+        let mut overflow = Vec::new();
+        for key in keys {
+            let is_full = results.suspects.len() >= SUSPECTS_MAX
+                || results.suspect_bytes + key.len() > NAMES_BYTES_MAX;
+            if is_full {
+                overflow.push(key);
+                continue;
+            }
+            results.suspect_bytes += key.len();
+            // Copied: a slice would keep a whole network buffer alive.
+            results.suspects.push((db, Bytes::copy_from_slice(&key)));
+        }
         overflow
     }
 
@@ -514,7 +551,14 @@ impl Comparer {
         // Copied: a slice would keep a whole network buffer alive.
         diff.key = Bytes::copy_from_slice(&diff.key);
         if results.examples.len() < EXAMPLES_MAX {
-            let (db, key) = (diff.db, key_text(&diff.key));
+            let (db, mut key) = (diff.db, key_text(&diff.key));
+            if key.chars().count() > NAME_SHOWN_MAX {
+                key = key
+                    .chars()
+                    .take(NAME_SHOWN_MAX)
+                    .chain("...".chars())
+                    .collect();
+            }
             let mut line = format!("db {db} \"{key}\": {}", diff.what);
             diff.inside.iter().for_each(|inside| {
                 line.push_str("\n  ");
@@ -522,10 +566,18 @@ impl Comparer {
             });
             results.examples.push(line);
         }
-        if self.keeps_differing && results.differing.len() < DIFFERING_MAX {
-            results
-                .differing
-                .push((diff.mark, diff.db, diff.key.clone()));
+        if self.keeps_differing && diff.mark != Mark::Unknown {
+            // What is not known to differ is not written.
+            match results.kept_bytes + diff.key.len() <= NAMES_BYTES_MAX
+                && results.differing.len() < DIFFERING_MAX
+            {
+                true => {
+                    results.kept_bytes += diff.key.len();
+                    let kept = (diff.mark, diff.db, diff.key.clone());
+                    results.differing.push(kept);
+                }
+                false => results.not_kept += 1,
+            }
         }
         (self.tell)(diff);
     }

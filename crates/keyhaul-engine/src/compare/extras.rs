@@ -109,7 +109,10 @@ impl PairReader {
     /// Whether these keys are on the target, and of a type that is compared.
     async fn are_in_scope(&mut self, target_db: u32, keys: &[Bytes]) -> Result<Vec<bool>, GaveUp> {
         let comparer = self.comparer.clone();
-        let how = quick(&comparer);
+        let how = How {
+            existence: false,
+            ..quick(&comparer)
+        };
         let seen = self
             .target
             .read(target_db, keys, how, &comparer.ledger)
@@ -151,5 +154,6 @@ fn quick(comparer: &Comparer) -> How {
         canonical: false,
         keeps: false,
         whole: false,
+        existence: true,
     }
 }

@@ -26,38 +26,48 @@ pub(crate) async fn compare(
         return Ok(Vec::new());
     };
     let mut lines = Vec::new();
-    for library in &source {
-        let name = library.name.escape_ascii();
-        match target.iter().find(|other| other.name == library.name) {
-            Some(other) if other == library => {}
-            Some(_) => lines.push(format!("function library '{name}' differs")),
-            None => lines.push(format!(
-                "function library '{name}' is missing on the target"
-            )),
+    let mut told = |line: String| {
+        if !lines.contains(&line) {
+            lines.push(line);
         }
-    }
-    for library in &target {
-        if !source.iter().any(|other| other.name == library.name) {
-            let name = library.name.escape_ascii();
-            lines.push(format!("function library '{name}' is only on the target"));
+    };
+    // Each primary of the target must have what each of the source has.
+    for libraries in &source {
+        for others in &target {
+            for library in libraries {
+                let name = library.name.escape_ascii();
+                match others.iter().find(|other| other.name == library.name) {
+                    Some(other) if other == library => {}
+                    Some(_) => told(format!("function library '{name}' differs")),
+                    None => told(format!(
+                        "function library '{name}' is missing on the target"
+                    )),
+                }
+            }
+            for library in others {
+                if !libraries.iter().any(|other| other.name == library.name) {
+                    let name = library.name.escape_ascii();
+                    told(format!("function library '{name}' is only on the target"));
+                }
+            }
         }
     }
     Ok(lines)
 }
 
-/// The libraries of all primaries; `None`: they cannot be had.
+/// The libraries of each primary; `None`: they cannot be had.
 async fn libraries(
     site: &Arc<Site>,
     retry_for: Duration,
     ledger: &Ledger,
-) -> Result<Option<Vec<FunctionLibrary>>, GaveUp> {
+) -> Result<Option<Vec<Vec<FunctionLibrary>>>, GaveUp> {
     let mut patience = Patience::new(retry_for);
     loop {
         match read(site).await {
             Ok(libraries) => return Ok(Some(libraries)),
             // Before 7.0 there are none.
             Err(ClientError::Server { error, .. }) if error.is_unknown_command() => {
-                return Ok(Some(Vec::new()));
+                return Ok(Some(vec![Vec::new()]));
             }
             Err(ClientError::Server { error, .. }) if error.action() == Action::GiveUp => {
                 ledger.remark(format!(
@@ -71,14 +81,10 @@ async fn libraries(
     }
 }
 
-async fn read(site: &Arc<Site>) -> Result<Vec<FunctionLibrary>, ClientError> {
-    let mut all: Vec<FunctionLibrary> = Vec::new();
+async fn read(site: &Arc<Site>) -> Result<Vec<Vec<FunctionLibrary>>, ClientError> {
+    let mut all = Vec::new();
     for (_, address) in site.primaries() {
-        for library in site.open(&address).await?.functions().await? {
-            if !all.contains(&library) {
-                all.push(library);
-            }
-        }
+        all.push(site.open(&address).await?.functions().await?);
     }
     Ok(all)
 }

@@ -181,6 +181,14 @@ impl CompareJob {
             .compare(Some(&again), tell.clone(), ledger, &mut after)
             .await;
         // What was the same, or not known, was not looked at again.
+        if ended.found.not_kept > 0 {
+            ledger.remark(format!(
+                "{} differences more than can be repaired at once are left: give the same command again",
+                ended.found.not_kept
+            ));
+            after.found.counts.errors += ended.found.not_kept;
+            after.found.counts.checked += ended.found.not_kept;
+        }
         after.found.counts.same += before.same;
         after.found.counts.unsettled += before.unsettled;
         after.found.counts.errors += before.errors;
@@ -214,7 +222,14 @@ impl CompareJob {
                 let retry_for = self.prepared.options.copy.retry_for;
                 functions::compare(site, target, retry_for, ledger).await
             }
-            _ => Ok(Vec::new()),
+            (Side::Servers { .. }, Side::Servers { .. }, _) => Ok(Vec::new()),
+            _ => {
+                if self.prepared.options.copy.functions {
+                    let line = "function libraries are compared between servers only";
+                    ledger.remark(line.to_owned());
+                }
+                Ok(Vec::new())
+            }
         };
         ended.found = comparer.take_results();
         ended.comparer = Some(comparer);
@@ -438,6 +453,8 @@ async fn go_over_files(
     for _ in 0..WORKERS {
         workers.spawn(work(direction, comparer.clone(), queue.clone()));
     }
+    // With the last worker the way in closes.
+    drop(queue);
     let mut names = index.names(files, &comparer.ledger);
     let mut fed = Ok(());
     loop {
@@ -460,7 +477,11 @@ async fn go_over_files(
             keys: batch.keys,
             ..KeyBatch::default()
         };
-        if sender.send(batch).await.is_err() {
+        let is_taken = tokio::select! {
+            sent = sender.send(batch) => sent.is_ok(),
+            () = comparer.ledger.stop.cancelled() => false,
+        };
+        if !is_taken {
             break;
         }
     }
@@ -593,7 +614,16 @@ async fn compare_named(comparer: &Arc<Comparer>, keys: &[NamedKey]) -> Result<()
     let mut of_source: Vec<(u32, Bytes)> = Vec::new();
     let mut of_target: Vec<(u32, Bytes)> = Vec::new();
     for key in keys {
-        if key.mark == Mark::Extra {
+        let is_chosen = |db: u32| comparer.dbs.as_ref().is_none_or(|dbs| dbs.contains(&db));
+        let is_of_target = key.mark == Mark::Extra;
+        let is_in_scope = match is_of_target {
+            true => !comparer.source_dbs(key.db).is_empty(),
+            false => is_chosen(key.db) && comparer.filter.takes_name(&key.key),
+        };
+        if !is_in_scope {
+            continue;
+        }
+        if is_of_target {
             of_target.push((key.db, key.key.clone()));
         } else {
             of_source.push((key.db, key.key.clone()));

@@ -166,6 +166,9 @@ fn judge(comparer: &Comparer, (source, target): &(BigRead, BigRead)) -> Option<F
             return Some(Finding::Unsettled);
         }
         (BigRead::Missing, _) => return Some(Finding::OutOfScope),
+        (BigRead::Digest(source), _) if !takes_kind(comparer, source) => {
+            return Some(Finding::OutOfScope);
+        }
         (_, BigRead::Missing) => return Some(Finding::Missing),
         (BigRead::NoElements(_), BigRead::NoElements(_)) => return None,
         (BigRead::Digest(source), BigRead::Digest(target)) if source.kind == target.kind => {
@@ -195,6 +198,13 @@ fn judge(comparer: &Comparer, (source, target): &(BigRead, BigRead)) -> Option<F
     };
     let expiries = comparer.judge_expiries(at(source.expiry), at(target.expiry));
     Some(expiries.map_or(Finding::Same, Finding::Expiry))
+}
+
+/// Whether values of this kind are compared.
+fn takes_kind(comparer: &Comparer, found: &BigDigest) -> bool {
+    comparer
+        .filter
+        .takes_type(found.kind.type_name().parse().ok())
 }
 
 fn has_field_expiry(side: &Side) -> bool {

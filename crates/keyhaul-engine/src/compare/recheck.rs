@@ -66,7 +66,8 @@ impl PairReader {
                                 comparer.hand_over(*db, key);
                                 continue;
                             }
-                            Finding::Error(_) => round + 1 == comparer.rechecks,
+                            // A refusal is no other for being asked again.
+                            Finding::Error(_) => is_certain || round + 1 == comparer.rechecks,
                             _ => is_certain,
                         };
                         if is_settled {

@@ -19,6 +19,13 @@ use crate::throttle::Throttle;
 /// How often a key is read at once that was written while it was read.
 const READS_MAX: u32 = 5;
 
+/// Payloads that are asked for at once, bytes.
+const PIPELINE_BYTES: u64 = 256 * 1024;
+/// Keys that are asked for at once: at first, and at most.
+const PIPELINE_KEYS_FIRST: u64 = 32;
+/// The same.
+const PIPELINE_KEYS_MAX: usize = 256;
+
 /// One side of a comparison.
 #[derive(Debug, Clone)]
 pub(crate) enum Side {
@@ -43,6 +50,8 @@ pub(crate) struct How {
     pub keeps: bool,
     /// Large keys are read in one piece too: they have no elements.
     pub whole: bool,
+    /// Only whether they are there matters, with [`Depth::Quick`].
+    pub existence: bool,
 }
 
 /// A key as one side has it.
@@ -80,6 +89,11 @@ pub(crate) struct SideReader {
     connections: HashMap<Address, ReadConnection>,
     /// How many were opened, ever.
     opened: u64,
+    /// EXISTS is not permitted.
+    lacks_exists: bool,
+    /// Mean length of the payloads that came last, and how many were asked for.
+    mean_bytes: u64,
+    window: usize,
     patience: Patience,
     throttle: Arc<Throttle>,
 }
@@ -90,6 +104,9 @@ impl SideReader {
             side,
             connections: HashMap::new(),
             opened: 0,
+            lacks_exists: false,
+            mean_bytes: PIPELINE_BYTES / PIPELINE_KEYS_FIRST,
+            window: 1,
             patience: Patience::new(retry_for),
             throttle,
         }
@@ -226,6 +243,19 @@ impl SideReader {
         let Some(connection) = self.connections.get_mut(address) else {
             return Ok(Vec::new());
         };
+        if how.existence && asking == Asking::No && !self.lacks_exists {
+            match connection.exist(keys).await {
+                Ok(found) => {
+                    return Ok(found
+                        .into_iter()
+                        .map(|there| Some(of_exists(there)))
+                        .collect());
+                }
+                // A redirection is followed for the one key that it is about.
+                Err(ClientError::Server { error, .. }) => self.lacks_exists = error.is_forbidden(),
+                Err(e) => return Err(e),
+            }
+        }
         if how.depth == Depth::Quick {
             let looks = match asking {
                 Asking::No => connection.look(keys).await?,
@@ -254,15 +284,33 @@ impl SideReader {
             .zip(&sizes)
             .filter(|(_, size)| !is_large(**size));
         let whole: Vec<Bytes> = whole.map(|(key, _)| key.clone()).collect();
-        connection.ask_keys(&whole, asking).await?;
-        let mut seen = Vec::with_capacity(keys.len());
-        for size in sizes {
-            seen.push(match is_large(size) {
-                true => Some(Seen::Large),
-                false => read_key(connection, *rdb_version, how, asking, &self.throttle).await?,
-            });
+        let mut read = Vec::with_capacity(whole.len());
+        let mut left = whole.as_slice();
+        while !left.is_empty() {
+            // A server makes all the replies of a pipeline at once, and holds them until they are read.
+            let count = usize::try_from(PIPELINE_BYTES / self.mean_bytes.max(1)).unwrap_or(1);
+            let most = self.window.saturating_mul(2);
+            self.window = count.clamp(1, most.min(PIPELINE_KEYS_MAX));
+            let (now, later) = left.split_at(self.window.min(left.len()));
+            left = later;
+            connection.ask_keys(now, asking).await?;
+            let (mut bytes, mut longest) = (0, 0);
+            for _ in now {
+                let (seen, payload_bytes) =
+                    read_key(connection, *rdb_version, how, asking, &self.throttle).await?;
+                bytes += payload_bytes;
+                longest = payload_bytes.max(longest);
+                read.push(seen);
+            }
+            // Where some are far longer than the others, more of them may follow.
+            self.mean_bytes = (bytes / now.len().max(1) as u64).max(longest / 8);
         }
-        Ok(seen)
+        let mut read = read.into_iter();
+        let mut seen = |size| match is_large(size) {
+            true => Some(Seen::Large),
+            false => read.next().flatten(),
+        };
+        Ok(sizes.into_iter().map(&mut seen).collect())
     }
 
     /// The connection to the node that owns a key, in its db.
@@ -364,23 +412,26 @@ async fn read_key(
     how: How,
     asking: Asking,
     throttle: &Throttle,
-) -> Result<Option<Seen>, ClientError> {
+) -> Result<(Option<Seen>, u64), ClientError> {
+    let mut payload_bytes = 0;
     let mut reader = PayloadReader::new(how.rules, rdb_version, how.canonical);
     let (expire_at_ms, payload) = match connection.next_key(asking).await? {
-        KeyRead::Gone => return Ok(Some(Seen::Missing)),
-        KeyRead::Unsettled => return Ok(None),
-        KeyRead::Refused(error) => return Ok(Some(Seen::Refused(error))),
+        KeyRead::Gone => return Ok((Some(Seen::Missing), 0)),
+        KeyRead::Unsettled => return Ok((None, 0)),
+        KeyRead::Refused(error) => return Ok((Some(Seen::Refused(error)), 0)),
         KeyRead::Whole {
             payload,
             expire_at_ms,
         } => {
-            throttle.pass(payload.len() as u64).await;
+            payload_bytes = payload.len() as u64;
+            throttle.pass(payload_bytes).await;
             reader.push(&payload);
             (expire_at_ms, how.keeps.then_some(payload))
         }
         KeyRead::Large { expire_at_ms, .. } => {
             let mut kept = Vec::new();
             while let Some(part) = connection.next_part().await? {
+                payload_bytes += part.len() as u64;
                 throttle.pass(part.len() as u64).await;
                 reader.push(&part);
                 if how.keeps {
@@ -388,21 +439,36 @@ async fn read_key(
                 }
             }
             if !connection.finish_large().await? {
-                return Ok(None);
+                return Ok((None, payload_bytes));
             }
             (expire_at_ms, how.keeps.then(|| kept.into()))
         }
     };
     let digests = reader.finish();
     let type_name = digests.key_type.map_or("unknown", KeyType::name);
-    Ok(Some(Seen::Key(SeenKey {
+    let seen = Seen::Key(SeenKey {
         type_name: Bytes::from_static(type_name.as_bytes()),
         expire_at_ms: expire_at_ms.map(|at| (at, at)),
         raw: Some(digests.raw),
         canonical: digests.canonical,
         tried_canonical: how.canonical,
         payload,
-    })))
+    });
+    Ok((Some(seen), payload_bytes))
+}
+
+fn of_exists(is_there: bool) -> Seen {
+    match is_there {
+        false => Seen::Missing,
+        true => Seen::Key(SeenKey {
+            type_name: Bytes::new(),
+            expire_at_ms: None,
+            raw: None,
+            canonical: None,
+            tried_canonical: false,
+            payload: None,
+        }),
+    }
 }
 
 fn of_look(look: Result<keyhaul_client::KeyLook, ServerError>) -> Seen {

@@ -152,6 +152,16 @@ pub(super) async fn dbs_with_keys(
     source: &mut Probed,
 ) -> Result<Vec<(u32, Option<u64>)>, PlanError> {
     if source.plan.is_cluster() {
+        // Valkey 9 has clusters with several.
+        let of_node =
+            |node: &crate::plan::NodePlan| node.facts.keyspace.clone().unwrap_or_default();
+        let mut others = source.plan.primaries.iter().flat_map(of_node);
+        if let Some((db, _)) = others.find(|(db, keys)| *db > 0 && *keys > 0) {
+            return refuse(format!(
+                "the {} is a cluster with keys in db {db}, and of a cluster only db 0 can be read: choose it with --db 0",
+                source.site.side
+            ));
+        }
         return Ok(vec![(0, source.plan.keys)]);
     }
     let facts = source

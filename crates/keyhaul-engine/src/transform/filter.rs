@@ -39,11 +39,6 @@ impl KeyFilter {
             && !staging::is_staging(key)
     }
 
-    /// Whether the name of a key does not matter.
-    pub fn takes_every_name(&self) -> bool {
-        self.patterns.is_empty() && self.excludes.is_empty() && self.only.is_none()
-    }
-
     /// Whether a key with this payload type goes over; an unknown type byte has no type.
     pub fn takes_type(&self, key_type: Option<KeyType>) -> bool {
         self.types.is_empty() || key_type.is_some_and(|key_type| self.types.contains(&key_type))

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub(crate) mod big;
+pub(crate) mod compare;
 pub(crate) mod copying;
 pub(crate) mod rdb;
 pub(crate) mod rights;
