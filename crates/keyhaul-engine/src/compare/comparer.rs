@@ -365,10 +365,10 @@ impl Comparer {
                 Some(Finding::Value(what, digests))
             }
             _ if !(source.tried_canonical && target.tried_canonical) => Some(Finding::OtherBytes),
-            _ => Some(Finding::Value(
-                "value differs, and cannot be decoded".into(),
-                (source.raw.unwrap_or(0), target.raw.unwrap_or(0)),
-            )),
+            _ => {
+                let what = "the value is in other bytes on either side, and cannot be decoded";
+                Some(Finding::Error(what.to_owned()))
+            }
         }
     }
 

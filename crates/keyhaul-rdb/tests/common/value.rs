@@ -66,7 +66,7 @@ pub(crate) fn reduced(lines: &[String], detail: StreamDetail) -> Vec<String> {
         let unknown = match (columns[0], detail) {
             ("stream", StreamDetail::Basic) => 3,
             ("group", StreamDetail::Basic) => 1,
-            ("consumer", StreamDetail::Basic | StreamDetail::Offsets) => 1,
+            ("consumer", StreamDetail::Basic | StreamDetail::Offsets) => 2,
             _ => 0,
         };
         let len = columns.len();
