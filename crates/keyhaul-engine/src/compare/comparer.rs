@@ -1,7 +1,7 @@
 //! Holds keys of the source against those of the target: batch by batch, and one by one where they differ.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -235,6 +235,10 @@ impl PairReader {
 }
 
 impl Comparer {
+    fn books(&self) -> MutexGuard<'_, Results> {
+        self.results.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The names of these keys on the target.
     pub(crate) fn target_names(&self, keys: &[Bytes]) -> Vec<Bytes> {
         let named = |key: &Bytes| renamed(&self.renames, key).unwrap_or_else(|| key.clone());
@@ -401,7 +405,7 @@ impl Comparer {
 
     /// Counts and tells what a key is for certain.
     pub(crate) fn settle(&self, db: u32, key: &Bytes, finding: Finding, inside: Vec<String>) {
-        let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut results = self.books();
         let is_untold = finding == Finding::Same && !self.tells_same;
         let is_remembered = finding != Finding::OutOfScope && !is_untold;
         let told_as = match finding {
@@ -462,7 +466,7 @@ impl Comparer {
 
     /// Counts and tells of a key that only the target has.
     pub(crate) fn settle_extra(&self, target_db: u32, key: &Bytes) {
-        let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut results = self.books();
         if !results.is_new(self.rules.seed, ToldAs::Extra, target_db, key) {
             return;
         }
@@ -482,7 +486,7 @@ impl Comparer {
 
     /// Counts and tells of a key that may be one that only the target has.
     pub(crate) fn settle_unsettled_extra(&self, target_db: u32, key: &Bytes) {
-        let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut results = self.books();
         if !results.is_new(self.rules.seed, ToldAs::Extra, target_db, key) {
             return;
         }
@@ -503,13 +507,13 @@ impl Comparer {
 
     /// Keeps a key to be compared element by element.
     pub(crate) fn hand_over(&self, db: u32, key: Bytes) {
-        let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut results = self.books();
         results.large.push((db, Bytes::copy_from_slice(&key)));
     }
 
     /// The keys that are to be looked at again.
     pub(crate) fn take_suspects(&self) -> Vec<(u32, Bytes)> {
-        let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut results = self.books();
         results.suspect_bytes = 0;
         let mut suspects = std::mem::take(&mut results.suspects);
         suspects.sort();
@@ -519,13 +523,13 @@ impl Comparer {
 
     /// The keys that are to be compared element by element.
     pub(crate) fn take_large(&self) -> Vec<(u32, Bytes)> {
-        let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut results = self.books();
         std::mem::take(&mut results.large)
     }
 
     /// Keeps keys to be looked at again, as far as there is room; returns the others.
     pub(crate) fn suspect(&self, db: u32, keys: Vec<Bytes>) -> Vec<Bytes> {
-        let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut results = self.books();
         let mut overflow = Vec::new();
         for key in keys {
             let is_full = results.suspects.len() >= SUSPECTS_MAX
@@ -584,7 +588,7 @@ impl Comparer {
 
     /// What was found; the books are empty then.
     pub(crate) fn take_results(&self) -> Results {
-        let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut results = self.books();
         std::mem::take(&mut results)
     }
 

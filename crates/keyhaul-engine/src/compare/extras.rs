@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::compare::comparer::{Comparer, PairReader};
 use crate::compare::options::Depth;
+use crate::compare::over::batches;
 use crate::compare::recheck::{are_untouched, pause, step, watch};
 use crate::compare::values::{How, Seen, SideReader};
 use crate::patience::GaveUp;
@@ -69,32 +70,26 @@ impl PairReader {
             let (wait, hold, together) = step(round);
             pause(wait, &comparer.ledger).await?;
             let mut left = Vec::new();
-            for group in open.chunk_by(|one, other| one.0 == other.0) {
-                for part in group.chunks(together) {
-                    let Some((target_db, _)) = part.first() else {
-                        continue;
-                    };
-                    let keys: Vec<Bytes> = part.iter().map(|(_, key)| key.clone()).collect();
-                    let watched = watch(&mut self.target, *target_db, &keys, &comparer.ledger);
-                    let watched = watched.await?;
-                    let without = self.without_source(*target_db, &keys).await?;
-                    let there = self.are_in_scope(*target_db, &without).await?;
-                    let extra: Vec<Bytes> = (without.into_iter().zip(there))
-                        .filter(|(_, there)| *there)
-                        .map(|(key, _)| key)
-                        .collect();
-                    if !extra.is_empty() {
-                        pause(hold, &comparer.ledger).await?;
-                    }
-                    let still = self.without_source(*target_db, &extra).await?;
-                    let untouched = are_untouched(&mut self.target, watched, &comparer.ledger);
-                    // Where that cannot be told, having looked twice must do.
-                    let is_certain = untouched.await?.unwrap_or(true);
-                    for key in still {
-                        match is_certain {
-                            true => comparer.settle_extra(*target_db, &key),
-                            false => left.push((*target_db, key)),
-                        }
+            for (target_db, keys) in batches(&open, together) {
+                let watched = watch(&mut self.target, target_db, &keys, &comparer.ledger);
+                let watched = watched.await?;
+                let without = self.without_source(target_db, &keys).await?;
+                let there = self.are_in_scope(target_db, &without).await?;
+                let extra: Vec<Bytes> = (without.into_iter().zip(there))
+                    .filter(|(_, there)| *there)
+                    .map(|(key, _)| key)
+                    .collect();
+                if !extra.is_empty() {
+                    pause(hold, &comparer.ledger).await?;
+                }
+                let still = self.without_source(target_db, &extra).await?;
+                let untouched = are_untouched(&mut self.target, watched, &comparer.ledger);
+                // Where that cannot be told, having looked twice must do.
+                let is_certain = untouched.await?.unwrap_or(true);
+                for key in still {
+                    match is_certain {
+                        true => comparer.settle_extra(target_db, &key),
+                        false => left.push((target_db, key)),
                     }
                 }
             }
@@ -133,13 +128,9 @@ async fn exist(
     comparer: &Arc<Comparer>,
 ) -> Result<Vec<bool>, GaveUp> {
     let mut are_there = Vec::with_capacity(keys.len());
-    for part in keys.chunk_by(|one, other| one.0 == other.0) {
-        let Some((db, _)) = part.first() else {
-            continue;
-        };
-        let names: Vec<Bytes> = part.iter().map(|(_, name)| name.clone()).collect();
+    for (db, names) in batches(keys, usize::MAX) {
         let seen = source
-            .read(*db, &names, quick(comparer), &comparer.ledger)
+            .read(db, &names, quick(comparer), &comparer.ledger)
             .await?;
         // A key that may not be looked at is told when the source is gone through.
         are_there.extend(seen.iter().map(|seen| !matches!(seen, Seen::Missing)));

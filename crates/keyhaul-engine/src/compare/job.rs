@@ -4,21 +4,20 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use keyhaul_client::ScanOptions;
-use keyhaul_rdb::KeyType;
-use tokio::sync::{Mutex as AsyncMutex, mpsc};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::compare::comparer::{Comparer, Finding, PairReader, Results};
+use crate::compare::comparer::{Comparer, Results};
 use crate::compare::file_index::{FileIndex, IndexRules};
 use crate::compare::options::{
     CompareOptions, CompareReceipt, Depth, KeyDiff, Mark, NamedKey, RepairCounts,
 };
+use crate::compare::over::{
+    Direction, compare_named, go_over_files, go_over_servers, settle_back, settle_forth,
+};
 use crate::compare::payload_digest::DigestRules;
 use crate::compare::values::Side;
-use crate::compare::{functions, large, repair};
+use crate::compare::{functions, repair};
 use crate::ledger::Ledger;
 use crate::patience::GaveUp;
 use crate::place::Place;
@@ -27,17 +26,12 @@ use crate::prepare::{self, ComparedEnd, PreparedComparison};
 use crate::progress::{Phase, Progress};
 use crate::receipt::Outcome;
 use crate::site::Site;
-use crate::source::KeyBatch;
-use crate::source::reader::KeyQueue;
 use crate::source::records::now_ms;
 use crate::source::rounds::Pass;
-use crate::source::scan::{ScanEnd, ScanJob};
+use crate::source::scan::{ScanJob, scan_options};
 use crate::source::sieve::Sieve;
 use crate::throttle::Throttle;
 use crate::transform::KeyFilter;
-
-/// Tasks for each node that is scanned, so that neither side waits for the other.
-const WORKERS: usize = 3;
 
 /// Takes what becomes known of a key.
 pub type Tell = Arc<dyn Fn(KeyDiff) + Send + Sync>;
@@ -48,15 +42,6 @@ pub struct CompareJob {
     prepared: PreparedComparison,
     places: (Place, Place),
     filter: Arc<KeyFilter>,
-}
-
-/// Which way keys are looked up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    /// Keys of the source on the target, with their values.
-    Forth,
-    /// Keys of the target on the source.
-    Back,
 }
 
 impl CompareJob {
@@ -311,12 +296,7 @@ impl CompareJob {
         match end {
             ComparedEnd::Servers { site, .. } => {
                 let pass = self.pass(direction, site, dbs, ledger);
-                pass.run(|_node_id, queue, tasks| {
-                    for _ in 0..WORKERS {
-                        tasks.spawn(work(direction, comparer.clone(), queue.clone()));
-                    }
-                })
-                .await
+                go_over_servers(direction, comparer, pass).await
             }
             ComparedEnd::Files(files) => {
                 let side = match direction {
@@ -343,33 +323,20 @@ impl CompareJob {
             Direction::Forth => &self.prepared.plan.source,
             Direction::Back => &self.prepared.plan.target,
         };
-        let knows_type = plan
-            .primaries
-            .iter()
-            .all(|node| node.facts.version.is_some_and(|version| version.major >= 6));
-        let key_type = self.filter.server_type().map(KeyType::name);
+        let scan = scan_options(&self.filter, &plan.primaries, options.scan_count);
         // On the target a key may have another name.
         let (pattern, filter) = match direction {
-            Direction::Forth => (self.filter.server_pattern(), self.filter.clone()),
+            Direction::Forth => (scan.pattern, self.filter.clone()),
             Direction::Back => (None, Arc::new(KeyFilter::default())),
         };
         Pass {
             site: site.clone(),
             job: ScanJob {
                 dbs,
-                options: ScanOptions {
-                    pattern: pattern.map(Bytes::copy_from_slice),
-                    key_type: key_type.filter(|_| knows_type),
-                    count: options.scan_count,
-                },
+                options: ScanOptions { pattern, ..scan },
                 slots: None,
             },
-            sieve: Sieve {
-                filter,
-                sizes: None,
-                collisions: None,
-                ledger: ledger.clone(),
-            },
+            sieve: Sieve::by_name(filter, ledger.clone()),
             resume: None,
             retry_for: options.retry_for,
             ledger: ledger.clone(),
@@ -438,225 +405,4 @@ pub(crate) async fn files_side(
     Ok(Side::Files(Arc::new(
         FileIndex::build(files, rules, ledger).await?,
     )))
-}
-
-async fn go_over_files(
-    direction: Direction,
-    index: &Arc<FileIndex>,
-    files: &[CheckedFile],
-    dbs: &[u32],
-    comparer: &Arc<Comparer>,
-) -> Result<(), GaveUp> {
-    let (sender, queue) = mpsc::channel(WORKERS);
-    let queue: KeyQueue = Arc::new(AsyncMutex::new(queue));
-    let mut workers = JoinSet::new();
-    for _ in 0..WORKERS {
-        workers.spawn(work(direction, comparer.clone(), queue.clone()));
-    }
-    // With the last worker the way in closes.
-    drop(queue);
-    let mut names = index.names(files, &comparer.ledger);
-    let mut fed = Ok(());
-    loop {
-        let mut batch = match names.next().await {
-            Ok(Some(batch)) => batch,
-            Ok(None) => break,
-            Err(gave_up) => {
-                fed = Err(gave_up);
-                break;
-            }
-        };
-        if direction == Direction::Forth {
-            batch.keys.retain(|key| comparer.filter.takes_name(key));
-        }
-        if batch.keys.is_empty() || !dbs.contains(&batch.db) {
-            continue;
-        }
-        let batch = KeyBatch {
-            db: batch.db,
-            keys: batch.keys,
-            ..KeyBatch::default()
-        };
-        let is_taken = tokio::select! {
-            sent = sender.send(batch) => sent.is_ok(),
-            () = comparer.ledger.stop.cancelled() => false,
-        };
-        if !is_taken {
-            break;
-        }
-    }
-    drop(sender);
-    while let Some(joined) = workers.join_next().await {
-        match joined {
-            Ok(Ok(_)) => {}
-            Ok(Err(gave_up)) => fed = Err(gave_up),
-            Err(e) => {
-                comparer.ledger.halt(format!("a task failed: {e}"));
-                fed = Err(GaveUp);
-            }
-        }
-    }
-    fed
-}
-
-/// Looks at batches of keys until there are no more.
-async fn work(
-    direction: Direction,
-    comparer: Arc<Comparer>,
-    queue: KeyQueue,
-) -> Result<ScanEnd, GaveUp> {
-    let mut reader = PairReader::new(comparer.clone());
-    loop {
-        let batch = queue.lock().await.recv().await;
-        let Some(batch) = batch else {
-            return Ok(ScanEnd::Complete);
-        };
-        match direction {
-            Direction::Forth => forth(&mut reader, batch.db, &batch.keys).await?,
-            Direction::Back => back(&mut reader, batch.db, &batch.keys).await?,
-        }
-        comparer.looked_at(batch.keys.len());
-    }
-}
-
-/// Compares all keys of a pass over the source with the target, and nothing the other way round.
-///
-/// # Errors
-/// [`GaveUp`].
-pub(crate) async fn forth_over(comparer: &Arc<Comparer>, pass: Pass) -> Result<(), GaveUp> {
-    pass.run(|_node_id, queue, tasks| {
-        for _ in 0..WORKERS {
-            tasks.spawn(work(Direction::Forth, comparer.clone(), queue.clone()));
-        }
-    })
-    .await?;
-    settle_forth(comparer).await
-}
-
-/// The same of keys that are known by name.
-///
-/// # Errors
-/// [`GaveUp`].
-pub(crate) async fn forth_over_named(
-    comparer: &Arc<Comparer>,
-    keys: Vec<(u32, Bytes)>,
-) -> Result<(), GaveUp> {
-    let mut reader = PairReader::new(comparer.clone());
-    for (db, names) in batches(keys) {
-        forth(&mut reader, db, &names).await?;
-        comparer.looked_at(names.len());
-    }
-    settle_forth(comparer).await
-}
-
-/// The same of files.
-///
-/// # Errors
-/// [`GaveUp`].
-pub(crate) async fn forth_over_files(
-    comparer: &Arc<Comparer>,
-    files: &[CheckedFile],
-    dbs: &[u32],
-) -> Result<(), GaveUp> {
-    let Side::Files(index) = &comparer.source else {
-        return Err(GaveUp);
-    };
-    go_over_files(Direction::Forth, index, files, dbs, comparer).await?;
-    settle_forth(comparer).await
-}
-
-/// Compares keys of the source; what differs is looked at again later.
-async fn forth(reader: &mut PairReader, db: u32, keys: &[Bytes]) -> Result<(), GaveUp> {
-    let comparer = reader.comparer.clone();
-    let findings = reader.look(db, keys).await?;
-    let mut later = Vec::new();
-    for (key, finding) in keys.iter().zip(findings) {
-        match finding {
-            Finding::Same | Finding::OutOfScope => comparer.settle(db, key, finding, Vec::new()),
-            Finding::Large => comparer.hand_over(db, key.clone()),
-            // It was not moved, and is the same no sooner for being looked at again.
-            _ if comparer.ledger.not_moved.contains(db, key) => {
-                comparer.settle(db, key, finding, Vec::new());
-            }
-            _ => later.push(key.clone()),
-        }
-    }
-    let overflow = comparer.suspect(db, later);
-    let overflow = overflow.into_iter().map(|key| (db, key)).collect();
-    reader.recheck(overflow).await
-}
-
-/// Looks for keys that only the target has.
-async fn back(reader: &mut PairReader, target_db: u32, keys: &[Bytes]) -> Result<(), GaveUp> {
-    let comparer = reader.comparer.clone();
-    let without = reader.without_source(target_db, keys).await?;
-    let overflow = comparer.suspect(target_db, without);
-    let overflow = overflow.into_iter().map(|key| (target_db, key)).collect();
-    reader.recheck_extras(overflow).await
-}
-
-/// Settles what was left for later: keys that differ, and large ones.
-async fn settle_forth(comparer: &Arc<Comparer>) -> Result<(), GaveUp> {
-    let mut reader = PairReader::new(comparer.clone());
-    let suspects = comparer.take_suspects();
-    reader.recheck(suspects).await?;
-    large::compare(comparer).await
-}
-
-async fn settle_back(comparer: &Arc<Comparer>) -> Result<(), GaveUp> {
-    let mut reader = PairReader::new(comparer.clone());
-    let suspects = comparer.take_suspects();
-    reader.recheck_extras(suspects).await
-}
-
-/// Compares only these keys: those of the source on both sides, and those of the target on the source.
-async fn compare_named(comparer: &Arc<Comparer>, keys: &[NamedKey]) -> Result<(), GaveUp> {
-    let mut of_source: Vec<(u32, Bytes)> = Vec::new();
-    let mut of_target: Vec<(u32, Bytes)> = Vec::new();
-    for key in keys {
-        let is_chosen = |db: u32| comparer.dbs.as_ref().is_none_or(|dbs| dbs.contains(&db));
-        let is_of_target = key.mark == Mark::Extra;
-        let is_in_scope = match is_of_target {
-            true => !comparer.source_dbs(key.db).is_empty(),
-            false => is_chosen(key.db) && comparer.filter.takes_name(&key.key),
-        };
-        if !is_in_scope {
-            continue;
-        }
-        if is_of_target {
-            of_target.push((key.db, key.key.clone()));
-        } else {
-            of_source.push((key.db, key.key.clone()));
-            // What the source does not have (any more) may be on the target.
-            let named = std::slice::from_ref(&key.key);
-            let target_db = comparer.db_map.target_db(key.db);
-            let names = comparer.target_names(named).into_iter();
-            of_target.extend(names.map(|name| (target_db, name)));
-        }
-    }
-    forth_over_named(comparer, of_source).await?;
-    let mut reader = PairReader::new(comparer.clone());
-    for (target_db, names) in batches(of_target) {
-        back(&mut reader, target_db, &names).await?;
-        comparer.looked_at(names.len());
-    }
-    settle_back(comparer).await
-}
-
-/// Keys in batches of one db, each key once.
-fn batches(mut keys: Vec<(u32, Bytes)>) -> Vec<(u32, Vec<Bytes>)> {
-    /// Keys that are looked at together.
-    const BATCH_KEYS: usize = 256;
-    keys.sort();
-    keys.dedup();
-    let mut batches = Vec::new();
-    for group in keys.chunk_by(|one, other| one.0 == other.0) {
-        for part in group.chunks(BATCH_KEYS) {
-            if let Some((db, _)) = part.first() {
-                let names = part.iter().map(|(_, key)| key.clone());
-                batches.push((*db, names.collect()));
-            }
-        }
-    }
-    batches
 }

@@ -8,6 +8,7 @@ use keyhaul_client::{Action, ClientError};
 
 use crate::compare::comparer::{Finding, PairReader};
 use crate::compare::inside;
+use crate::compare::over::batches;
 use crate::compare::values::{Seen, SideReader};
 use crate::ledger::Ledger;
 use crate::patience::GaveUp;
@@ -51,31 +52,25 @@ impl PairReader {
             let (wait, hold, together) = step(round);
             pause(wait, &comparer.ledger).await?;
             let mut left = Vec::new();
-            for group in open.chunk_by(|one, other| one.0 == other.0) {
-                for part in group.chunks(together) {
-                    let Some((db, _)) = part.first() else {
-                        continue;
-                    };
-                    let keys: Vec<Bytes> = part.iter().map(|(_, key)| key.clone()).collect();
-                    let findings = self.look_closely(*db, &keys, hold).await?;
-                    for (key, (finding, is_certain)) in keys.into_iter().zip(findings) {
-                        let is_settled = match &finding {
-                            Finding::Same | Finding::OutOfScope => true,
-                            Finding::Unsettled | Finding::OtherBytes => false,
-                            Finding::Large => {
-                                comparer.hand_over(*db, key);
-                                continue;
-                            }
-                            // A refusal is no other for being asked again.
-                            Finding::Error(_) => is_certain || round + 1 == comparer.rechecks,
-                            _ => is_certain,
-                        };
-                        if is_settled {
-                            let inside = self.inside(*db, &key, &finding).await?;
-                            comparer.settle(*db, &key, finding, inside);
-                        } else {
-                            left.push((*db, key));
+            for (db, keys) in batches(&open, together) {
+                let findings = self.look_closely(db, &keys, hold).await?;
+                for (key, (finding, is_certain)) in keys.into_iter().zip(findings) {
+                    let is_settled = match &finding {
+                        Finding::Same | Finding::OutOfScope => true,
+                        Finding::Unsettled | Finding::OtherBytes => false,
+                        Finding::Large => {
+                            comparer.hand_over(db, key);
+                            continue;
                         }
+                        // A refusal is no other for being asked again.
+                        Finding::Error(_) => is_certain || round + 1 == comparer.rechecks,
+                        _ => is_certain,
+                    };
+                    if is_settled {
+                        let inside = self.inside(db, &key, &finding).await?;
+                        comparer.settle(db, &key, finding, inside);
+                    } else {
+                        left.push((db, key));
                     }
                 }
             }

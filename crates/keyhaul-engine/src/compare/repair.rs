@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::compare::comparer::{Comparer, PairReader, Results};
 use crate::compare::options::{CompareOptions, Mark, Repair, RepairCounts};
+use crate::compare::over::{BATCH_KEYS, batches};
 use crate::compare::values::Side;
 use crate::copy::Job;
 use crate::options::{CopyOptions, OnConflict, Verify};
@@ -17,9 +18,6 @@ use crate::patience::{GaveUp, Patience};
 use crate::place::Place;
 use crate::receipt::{Outcome, Receipt};
 use crate::site::Site;
-
-/// Keys that are looked at and deleted together.
-const BATCH_KEYS: usize = 256;
 
 /// What a repair would do about this.
 pub(crate) fn would_do(found: &Results, repair: Repair) -> RepairCounts {
@@ -88,16 +86,10 @@ pub(crate) async fn repair(
         return Ok(counts);
     };
     let mut reader = PairReader::new(comparer.clone());
-    for group in extra.chunk_by(|one, other| one.0 == other.0) {
-        for part in group.chunks(BATCH_KEYS) {
-            let Some((db, _)) = part.first() else {
-                continue;
-            };
-            // It may have come to the source since.
-            let names: Vec<Bytes> = part.iter().map(|(_, key)| key.clone()).collect();
-            for key in reader.without_source(*db, &names).await? {
-                counts.deleted += delete(site, *db, &key, comparer).await?;
-            }
+    for (db, names) in batches(&extra, BATCH_KEYS) {
+        // It may have come to the source since.
+        for key in reader.without_source(db, &names).await? {
+            counts.deleted += delete(site, db, &key, comparer).await?;
         }
     }
     Ok(counts)

@@ -21,9 +21,7 @@ const READS_MAX: u32 = 5;
 
 /// Payloads that are asked for at once, bytes.
 const PIPELINE_BYTES: u64 = 256 * 1024;
-/// Keys that are asked for at once: at first, and at most.
-const PIPELINE_KEYS_FIRST: u64 = 32;
-/// The same.
+/// Keys that are asked for at once.
 const PIPELINE_KEYS_MAX: usize = 256;
 
 /// One side of a comparison.
@@ -105,7 +103,7 @@ impl SideReader {
             connections: HashMap::new(),
             opened: 0,
             lacks_exists: false,
-            mean_bytes: PIPELINE_BYTES / PIPELINE_KEYS_FIRST,
+            mean_bytes: 0,
             window: 1,
             patience: Patience::new(retry_for),
             throttle,

@@ -3,8 +3,6 @@
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
-use keyhaul_client::ScanOptions;
-use keyhaul_rdb::KeyType;
 use tokio::sync::Mutex;
 
 use crate::bigkey::ChunkLimits;
@@ -17,14 +15,13 @@ use crate::copy::resume::Earlier;
 use crate::ledger::Ledger;
 use crate::options::Scope;
 use crate::patience::{GaveUp, Patience};
-use crate::plan::NodePlan;
 use crate::prepare::{self, SourceEnd, TargetEnd};
 use crate::progress::Progress;
 use crate::route::Outlet;
 use crate::site::{Site, SourceLink};
 use crate::source::reader::Reader;
 use crate::source::rounds::{Pass, Resume};
-use crate::source::scan::ScanJob;
+use crate::source::scan::{ScanJob, scan_options};
 use crate::source::sieve::{Collisions, Sieve, SizeSieve};
 use crate::source::stray::StrayReader;
 
@@ -187,16 +184,7 @@ impl Job {
     /// A pass over all keys that the filters take.
     pub(super) fn pass(&self, site: &Arc<Site>, ledger: &Arc<Ledger>, sieve: Sieve) -> Pass {
         let (options, plan) = (&self.prepared.options, &self.prepared.plan);
-        let knows_type =
-            |node: &NodePlan| node.facts.version.is_some_and(|version| version.major >= 6);
-        let key_type = self.filter.server_type().map(KeyType::name);
-        let key_type = key_type.filter(|_| plan.source.primaries.iter().all(knows_type));
-        let pattern = self.filter.server_pattern().map(Bytes::copy_from_slice);
-        let scan = ScanOptions {
-            pattern,
-            key_type,
-            count: options.scan_count,
-        };
+        let scan = scan_options(&self.filter, &plan.source.primaries, options.scan_count);
         let dbs = plan.dbs.iter().map(|db| db.source_db).collect();
         Pass {
             site: site.clone(),

@@ -3,8 +3,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, PoisonError};
 
+use bytes::Bytes;
 use keyhaul_client::ExpiryCommand;
-use keyhaul_rdb::StreamDetail;
 
 use crate::compare::options::{Depth, RECHECKS};
 use crate::compare::{self, Comparer, DigestRules, QuickCheck, Side};
@@ -39,17 +39,10 @@ impl Job {
             SourceEnd::Servers { site, .. } => {
                 let check = Arc::new(self.check(Some(site.clone()), target, ledger));
                 if self.prepared.options.scope != Scope::Every {
-                    let keys = self.worked_on.lock();
-                    let keys = std::mem::take(&mut *keys.unwrap_or_else(PoisonError::into_inner));
-                    return compare::verify_keys(check, keys).await;
+                    return compare::verify_keys(check, self.take_worked_on()).await;
                 }
                 // Nothing is left out but by the filters: a key that was not moved shows as missing.
-                let sieve = Sieve {
-                    filter: self.filter.clone(),
-                    sizes: None,
-                    collisions: None,
-                    ledger: ledger.clone(),
-                };
+                let sieve = Sieve::by_name(self.filter.clone(), ledger.clone());
                 compare::verify(check, self.pass(site, ledger, sieve)).await
             }
             SourceEnd::Files(files) => {
@@ -65,8 +58,6 @@ impl Job {
         target: &Arc<Site>,
         ledger: &Arc<Ledger>,
     ) -> Result<VerifyCounts, GaveUp> {
-        /// The first RDB version in which streams have offsets.
-        const OFFSETS_SINCE: u16 = 10;
         let prepared = &self.prepared;
         let target_version = prepare::source_version(&prepared.plan.target);
         let source_version = match &prepared.source {
@@ -76,15 +67,15 @@ impl Job {
         };
         let rules = DigestRules {
             seed: RandomState::new().hash_one(0),
-            detail: match source_version.min(target_version) >= OFFSETS_SINCE {
-                true => StreamDetail::Offsets,
-                false => StreamDetail::Basic,
-            },
+            detail: prepare::stream_detail(source_version.min(target_version)),
         };
+        let from_files = matches!(prepared.source, SourceEnd::Files(_));
+        // What is known of a file's values is not known of single elements.
+        let chunk_threshold = Some(prepared.options.chunk_threshold).filter(|_| !from_files);
         let servers = |site: &Arc<Site>, rdb_version| Side::Servers {
             site: site.clone(),
             rdb_version,
-            chunk_threshold: Some(prepared.options.chunk_threshold),
+            chunk_threshold,
         };
         let source = match &prepared.source {
             SourceEnd::Servers { site, .. } => servers(site, source_version),
@@ -92,16 +83,7 @@ impl Job {
                 compare::files_side(files, rules, Depth::Full, ledger).await?
             }
         };
-        let from_files = matches!(source, Side::Files(_));
-        let target = match servers(target, target_version) {
-            // What is known of a file's values is not known of single elements.
-            Side::Servers { site, .. } if from_files => Side::Servers {
-                site,
-                rdb_version: target_version,
-                chunk_threshold: None,
-            },
-            target => target,
-        };
+        let target = servers(target, target_version);
         let relative = |side: &Side| match side {
             Side::Servers { site, .. } => site.expiry == ExpiryCommand::Relative,
             Side::Files(_) => false,
@@ -136,17 +118,10 @@ impl Job {
         match &prepared.source {
             SourceEnd::Files(files) => compare::forth_over_files(&comparer, files, &dbs).await?,
             SourceEnd::Servers { .. } if options.scope != Scope::Every => {
-                let keys = self.worked_on.lock();
-                let keys = std::mem::take(&mut *keys.unwrap_or_else(PoisonError::into_inner));
-                compare::forth_over_named(&comparer, keys).await?;
+                compare::forth_over_named(&comparer, self.take_worked_on()).await?;
             }
             SourceEnd::Servers { site, .. } => {
-                let sieve = Sieve {
-                    filter: self.filter.clone(),
-                    sizes: None,
-                    collisions: None,
-                    ledger: ledger.clone(),
-                };
+                let sieve = Sieve::by_name(self.filter.clone(), ledger.clone());
                 compare::forth_over(&comparer, self.pass(site, ledger, sieve)).await?;
             }
         }
@@ -163,6 +138,12 @@ impl Job {
             errors: counts.errors + counts.unsettled,
             examples: found.examples,
         })
+    }
+
+    /// The keys of a job that is not about all of them.
+    fn take_worked_on(&self) -> Vec<(u32, Bytes)> {
+        let keys = self.worked_on.lock();
+        std::mem::take(&mut *keys.unwrap_or_else(PoisonError::into_inner))
     }
 
     fn check(

@@ -182,7 +182,10 @@ impl Opened {
                     (file.forms.values()).any(|(form, keys)| *form == Form::Stream && *keys > 0)
                 };
                 let facts = EndFacts {
-                    detail: detail(!files.iter().any(is_older)),
+                    detail: match files.iter().any(is_older) {
+                        true => StreamDetail::Basic,
+                        false => StreamDetail::Offsets,
+                    },
                     is_relative: false,
                 };
                 return Ok((ComparedEnd::Files(files), plan, facts));
@@ -212,7 +215,7 @@ impl Opened {
         }
         let rdb_version = reader::source_version(&probed.plan);
         let facts = EndFacts {
-            detail: detail(rdb_version >= OFFSETS_SINCE),
+            detail: stream_detail(rdb_version),
             is_relative: probed.site.expiry == ExpiryCommand::Relative,
         };
         let end = ComparedEnd::Servers {
@@ -224,9 +227,10 @@ impl Opened {
     }
 }
 
-/// The times of consumers are not compared: they begin anew with every copy, and with every look.
-fn detail(has_offsets: bool) -> StreamDetail {
-    match has_offsets {
+/// How much of its streams a server tells that writes this RDB version. The times of consumers are not compared:
+/// they begin anew with every copy, and with every look.
+pub(crate) fn stream_detail(rdb_version: u16) -> StreamDetail {
+    match rdb_version >= OFFSETS_SINCE {
         true => StreamDetail::Offsets,
         false => StreamDetail::Basic,
     }

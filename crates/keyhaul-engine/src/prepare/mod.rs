@@ -26,8 +26,8 @@ use crate::plan::{DbPlan, Plan, PlanError, SideKind, SideName, SidePlan};
 use crate::site::Site;
 use crate::target::file::check_writable;
 
-pub(crate) use comparison::RELATIVE_TOLERANCE_MS;
 pub(crate) use comparison::{ComparedEnd, PreparedComparison, prepare as prepare_comparison};
+pub(crate) use comparison::{RELATIVE_TOLERANCE_MS, stream_detail};
 pub(crate) use files::check_file;
 pub use files::{CheckedFile, Damage};
 pub(crate) use method::ReadBy;

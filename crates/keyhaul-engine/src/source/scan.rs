@@ -8,17 +8,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use keyhaul_client::{ClientError, ScanOptions, ScanPage, SlotSet};
+use keyhaul_rdb::KeyType;
 use tokio::sync::mpsc;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::checkpoint::ScanPosition;
 use crate::ledger::Ledger;
 use crate::patience::GaveUp;
+use crate::plan::NodePlan;
 use crate::progress::{Phase, Progress};
 use crate::site::{SourceLink, run_id_of};
 use crate::source::KeyBatch;
 use crate::source::sieve::Sieve;
 use crate::source::track::{ScanTrack, Ticket};
+use crate::transform::KeyFilter;
 
 /// Most keys that are handed on at once: one pipeline of the reader.
 const BATCH_KEYS: usize = 512;
@@ -32,6 +35,18 @@ pub(crate) struct ScanJob {
     pub options: ScanOptions,
     /// Only keys of these slots; `None`: all.
     pub slots: Option<SlotSet>,
+}
+
+/// What these servers can filter by themselves; it must still be checked here.
+pub(crate) fn scan_options(filter: &KeyFilter, primaries: &[NodePlan], count: u32) -> ScanOptions {
+    // SCAN has TYPE since Redis 6.0.
+    let knows_type = |node: &NodePlan| node.facts.version.is_some_and(|version| version.major >= 6);
+    let key_type = filter.server_type().map(KeyType::name);
+    ScanOptions {
+        pattern: filter.server_pattern().map(Bytes::copy_from_slice),
+        key_type: key_type.filter(|_| primaries.iter().all(knows_type)),
+        count,
+    }
 }
 
 /// How the scan of one primary ended.

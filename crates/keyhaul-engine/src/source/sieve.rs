@@ -53,6 +53,16 @@ pub(crate) struct Collisions {
 }
 
 impl Sieve {
+    /// One by name alone.
+    pub(crate) fn by_name(filter: Arc<KeyFilter>, ledger: Arc<Ledger>) -> Self {
+        Self {
+            filter,
+            sizes: None,
+            collisions: None,
+            ledger,
+        }
+    }
+
     /// The keys that are to be read. What is left out for size or collision is listed.
     ///
     /// # Errors
