@@ -356,6 +356,15 @@ impl Inner {
     }
 }
 
+impl Drop for Inner {
+    /// Gives the lock back. To close the file is not enough: the lock is that of the open file, and a
+    /// process that was forked off a moment ago has it open too until it executes its program.
+    fn drop(&mut self) {
+        // Cannot be refused for a lock that is held; and whoever dies without gives it back all the same.
+        let _ = self.file.unlock();
+    }
+}
+
 fn resumed(alive: &Alive) -> Resumed {
     let last = alive.positions.last();
     let positions = alive.positions.iter().map(|saved| saved.position.clone());
