@@ -8,6 +8,7 @@ use bytes::Bytes;
 use keyhaul_rdb::KeyType;
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::compare::notes::Notes;
 use crate::compare::options::{CompareCounts, Depth, KeyDiff, Mark};
 use crate::compare::payload_digest::DigestRules;
 use crate::compare::values::{How, Seen, SeenKey, Side, SideReader};
@@ -37,6 +38,9 @@ const DIFFERING_MAX: usize = 1_000_000;
 /// Keys that are told which are remembered by their digest, 16 bytes each.
 const TOLD_MAX: usize = 1_000_000;
 
+/// Takes what is known of a key.
+pub(crate) type Tell = Arc<dyn Fn(KeyDiff) + Send + Sync>;
+
 /// What is compared with what, and the books of it.
 pub(crate) struct Comparer {
     pub source: Side,
@@ -61,8 +65,9 @@ pub(crate) struct Comparer {
     pub retry_for: Duration,
     pub throttle: Arc<Throttle>,
     pub ledger: Arc<Ledger>,
-    /// Takes what is known of a key.
-    pub tell: Arc<dyn Fn(KeyDiff) + Send + Sync>,
+    pub tell: Tell,
+    /// What a later run needs to go on; `None`: it begins anew.
+    pub notes: Option<Arc<Notes>>,
     pub results: Mutex<Results>,
 }
 
@@ -405,6 +410,9 @@ impl Comparer {
 
     /// Counts and tells what a key is for certain.
     pub(crate) fn settle(&self, db: u32, key: &Bytes, finding: Finding, inside: Vec<String>) {
+        if !matches!(finding, Finding::Same | Finding::OutOfScope) {
+            self.note_open(false, db, key);
+        }
         let mut results = self.books();
         let is_untold = finding == Finding::Same && !self.tells_same;
         let is_remembered = finding != Finding::OutOfScope && !is_untold;
@@ -420,6 +428,9 @@ impl Comparer {
             Finding::OutOfScope => return,
             Finding::Same => {
                 counts.same += 1;
+                if let Some(notes) = &self.notes {
+                    notes.settled(db, key, counts.same);
+                }
                 (Mark::Same, String::new())
             }
             Finding::Missing => {
@@ -466,6 +477,7 @@ impl Comparer {
 
     /// Counts and tells of a key that only the target has.
     pub(crate) fn settle_extra(&self, target_db: u32, key: &Bytes) {
+        self.note_open(true, target_db, key);
         let mut results = self.books();
         if !results.is_new(self.rules.seed, ToldAs::Extra, target_db, key) {
             return;
@@ -486,6 +498,7 @@ impl Comparer {
 
     /// Counts and tells of a key that may be one that only the target has.
     pub(crate) fn settle_unsettled_extra(&self, target_db: u32, key: &Bytes) {
+        self.note_open(true, target_db, key);
         let mut results = self.books();
         if !results.is_new(self.rules.seed, ToldAs::Extra, target_db, key) {
             return;
@@ -507,6 +520,7 @@ impl Comparer {
 
     /// Keeps a key to be compared element by element.
     pub(crate) fn hand_over(&self, db: u32, key: Bytes) {
+        self.note_open(false, db, &key);
         let mut results = self.books();
         results.large.push((db, Bytes::copy_from_slice(&key)));
     }
@@ -527,8 +541,10 @@ impl Comparer {
         std::mem::take(&mut results.large)
     }
 
-    /// Keeps keys to be looked at again, as far as there is room; returns the others.
-    pub(crate) fn suspect(&self, db: u32, keys: Vec<Bytes>) -> Vec<Bytes> {
+    /// Keeps keys of one end to be looked at again, as far as there is room; returns the others.
+    pub(crate) fn suspect(&self, of_target: bool, db: u32, keys: Vec<Bytes>) -> Vec<Bytes> {
+        keys.iter()
+            .for_each(|key| self.note_open(of_target, db, key));
         let mut results = self.books();
         let mut overflow = Vec::new();
         for key in keys {
@@ -590,6 +606,25 @@ impl Comparer {
     pub(crate) fn take_results(&self) -> Results {
         let mut results = self.books();
         std::mem::take(&mut results)
+    }
+
+    /// Notes a key that is not known to be the same, for a later run.
+    fn note_open(&self, of_target: bool, db: u32, key: &Bytes) {
+        if let Some(notes) = &self.notes {
+            notes.open_key(of_target, db, key);
+        }
+    }
+
+    /// Keys that are the same so far, in earlier runs too.
+    pub(crate) fn same(&self) -> u64 {
+        self.books().counts.same
+    }
+
+    /// Counts keys that an earlier run found to be the same.
+    pub(crate) fn were_same(&self, keys: u64) {
+        let mut results = self.books();
+        results.counts.same += keys;
+        results.counts.checked += keys;
     }
 
     /// Notes that keys were looked at, for the progress.

@@ -1,66 +1,97 @@
 //! Compares the function libraries of two ends. They belong to no key, and to each primary alike.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use keyhaul_client::{Action, ClientError, FunctionLibrary};
 
+use crate::compare::values::Side;
 use crate::ledger::Ledger;
 use crate::patience::{GaveUp, Patience};
 use crate::site::Site;
 
-/// What differs, a line each.
+/// A library that is not the same on both ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LibraryDiff {
+    pub name: Bytes,
+    pub is: LibraryIs,
+}
+
+/// What a library is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LibraryIs {
+    Different,
+    Missing,
+    Extra,
+}
+
+impl fmt::Display for LibraryDiff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.is {
+            LibraryIs::Different => "differs",
+            LibraryIs::Missing => "is missing on the target",
+            LibraryIs::Extra => "is only on the target",
+        };
+        write!(f, "function library '{}' {what}", self.name.escape_ascii())
+    }
+}
+
+/// What differs.
 ///
 /// # Errors
 /// [`GaveUp`].
 pub(crate) async fn compare(
-    source: &Arc<Site>,
-    target: &Arc<Site>,
+    source: &Side,
+    target: &Side,
     retry_for: Duration,
     ledger: &Ledger,
-) -> Result<Vec<String>, GaveUp> {
+) -> Result<Vec<LibraryDiff>, GaveUp> {
     let (Some(source), Some(target)) = (
         libraries(source, retry_for, ledger).await?,
         libraries(target, retry_for, ledger).await?,
     ) else {
         return Ok(Vec::new());
     };
-    let mut lines = Vec::new();
-    let mut told = |line: String| {
-        if !lines.contains(&line) {
-            lines.push(line);
+    let mut found = Vec::new();
+    let mut add = |library: &FunctionLibrary, is: LibraryIs| {
+        let name = library.name.clone();
+        let diff = LibraryDiff { name, is };
+        if !found.contains(&diff) {
+            found.push(diff);
         }
     };
     // Each primary of the target must have what each of the source has.
     for libraries in &source {
         for others in &target {
             for library in libraries {
-                let name = library.name.escape_ascii();
                 match others.iter().find(|other| other.name == library.name) {
                     Some(other) if other == library => {}
-                    Some(_) => told(format!("function library '{name}' differs")),
-                    None => told(format!(
-                        "function library '{name}' is missing on the target"
-                    )),
+                    Some(_) => add(library, LibraryIs::Different),
+                    None => add(library, LibraryIs::Missing),
                 }
             }
             for library in others {
                 if !libraries.iter().any(|other| other.name == library.name) {
-                    let name = library.name.escape_ascii();
-                    told(format!("function library '{name}' is only on the target"));
+                    add(library, LibraryIs::Extra);
                 }
             }
         }
     }
-    Ok(lines)
+    Ok(found)
 }
 
-/// The libraries of each primary; `None`: they cannot be had.
+/// The libraries of each primary, or of the files; `None`: they cannot be had.
 async fn libraries(
-    site: &Arc<Site>,
+    side: &Side,
     retry_for: Duration,
     ledger: &Ledger,
 ) -> Result<Option<Vec<Vec<FunctionLibrary>>>, GaveUp> {
+    let site = match side {
+        Side::Servers { site, .. } => site,
+        Side::Files(index) => return Ok(Some(vec![index.libraries().to_vec()])),
+    };
     let mut patience = Patience::new(retry_for);
     loop {
         match read(site).await {

@@ -1,5 +1,6 @@
 //! What a comparison is asked to do, and what it has to show for itself.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -172,6 +173,10 @@ pub struct RepairCounts {
     pub deleted: u64,
     /// Keys that only the target has and that stay, as deleting was not asked for.
     pub left: u64,
+    /// Function libraries that were copied again.
+    pub functions_copied: u64,
+    /// Function libraries that were deleted on the target.
+    pub functions_deleted: u64,
 }
 
 /// The result of a comparison.
@@ -189,6 +194,8 @@ pub struct CompareReceipt {
     pub examples: Vec<String>,
     /// Function libraries that differ, readable.
     pub functions: Vec<String>,
+    /// Where a comparison that stopped saved how far it came; `None`: the same command starts over.
+    pub saved: Option<PathBuf>,
     /// Connections opened again and commands repeated.
     pub retries: u64,
     /// How long it took.

@@ -130,6 +130,7 @@ async fn work(
             Direction::Back => back(&mut reader, batch.db, &batch.keys).await?,
         }
         comparer.looked_at(batch.keys.len());
+        batch.settle();
     }
 }
 
@@ -150,12 +151,40 @@ pub(crate) async fn forth_over_named(
     comparer: &Arc<Comparer>,
     keys: Vec<(u32, Bytes)>,
 ) -> Result<(), GaveUp> {
+    forth_named(comparer, keys).await?;
+    settle_forth(comparer).await
+}
+
+/// Compares keys of the source by name; what differs is looked at again later.
+///
+/// # Errors
+/// [`GaveUp`].
+pub(super) async fn forth_named(
+    comparer: &Arc<Comparer>,
+    keys: Vec<(u32, Bytes)>,
+) -> Result<(), GaveUp> {
     let mut reader = PairReader::new(comparer.clone());
     for (db, names) in each_once(keys) {
         forth(&mut reader, db, &names).await?;
         comparer.looked_at(names.len());
     }
-    settle_forth(comparer).await
+    Ok(())
+}
+
+/// Looks for keys of the target by name that the source does not have; they are looked at again later.
+///
+/// # Errors
+/// [`GaveUp`].
+pub(super) async fn back_named(
+    comparer: &Arc<Comparer>,
+    keys: Vec<(u32, Bytes)>,
+) -> Result<(), GaveUp> {
+    let mut reader = PairReader::new(comparer.clone());
+    for (target_db, names) in each_once(keys) {
+        back(&mut reader, target_db, &names).await?;
+        comparer.looked_at(names.len());
+    }
+    Ok(())
 }
 
 /// The same of files.
@@ -190,7 +219,7 @@ async fn forth(reader: &mut PairReader, db: u32, keys: &[Bytes]) -> Result<(), G
             _ => later.push(key.clone()),
         }
     }
-    let overflow = comparer.suspect(db, later);
+    let overflow = comparer.suspect(false, db, later);
     let overflow = overflow.into_iter().map(|key| (db, key)).collect();
     reader.recheck(overflow).await
 }
@@ -199,7 +228,7 @@ async fn forth(reader: &mut PairReader, db: u32, keys: &[Bytes]) -> Result<(), G
 async fn back(reader: &mut PairReader, target_db: u32, keys: &[Bytes]) -> Result<(), GaveUp> {
     let comparer = reader.comparer.clone();
     let without = reader.without_source(target_db, keys).await?;
-    let overflow = comparer.suspect(target_db, without);
+    let overflow = comparer.suspect(true, target_db, without);
     let overflow = overflow.into_iter().map(|key| (target_db, key)).collect();
     reader.recheck_extras(overflow).await
 }
@@ -236,9 +265,10 @@ pub(super) async fn compare_named(
         if !is_in_scope {
             continue;
         }
-        if is_of_target {
+        if is_of_target || (key.mark == Mark::Unknown && !comparer.source_dbs(key.db).is_empty()) {
             of_target.push((key.db, key.key.clone()));
-        } else {
+        }
+        if !is_of_target {
             of_source.push((key.db, key.key.clone()));
             // What the source does not have (any more) may be on the target.
             let named = std::slice::from_ref(&key.key);
@@ -248,11 +278,7 @@ pub(super) async fn compare_named(
         }
     }
     forth_over_named(comparer, of_source).await?;
-    let mut reader = PairReader::new(comparer.clone());
-    for (target_db, names) in each_once(of_target) {
-        back(&mut reader, target_db, &names).await?;
-        comparer.looked_at(names.len());
-    }
+    back_named(comparer, of_target).await?;
     settle_back(comparer).await
 }
 

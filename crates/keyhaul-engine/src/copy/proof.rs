@@ -112,6 +112,7 @@ impl Job {
             throttle: Arc::new(Throttle::new(options.rate_limit)),
             ledger: ledger.clone(),
             tell: Arc::new(|_| {}),
+            notes: None,
             results: Default::default(),
         });
         let dbs: Vec<u32> = prepared.plan.dbs.iter().map(|db| db.source_db).collect();

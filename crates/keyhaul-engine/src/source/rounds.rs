@@ -47,10 +47,15 @@ pub(crate) struct Pass {
 }
 
 /// Positions of an earlier run, and the checkpoint of this one.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Resume {
     pub checkpoint: Arc<Checkpoint>,
+    /// Those of this pass, and of others.
     pub positions: Vec<ScanPosition>,
+    /// It is the target that is gone over.
+    pub of_target: bool,
+    /// With how many keys the job is done.
+    pub keys_done: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
 
 impl Pass {
@@ -118,14 +123,13 @@ impl Pass {
             let (sieve, ledger) = (self.sieve.clone(), self.ledger.clone());
             // What is scanned again for moved slots is scanned again after a stop too.
             let resume = self.resume.as_ref().filter(|_| slots.is_none());
-            let track = resume.map(|resume| {
-                let checkpoint = resume.checkpoint.clone();
-                Arc::new(ScanTrack::new(checkpoint, self.ledger.clone()))
-            });
+            let track = resume.map(|resume| Arc::new(ScanTrack::new(resume, self.ledger.clone())));
             let start = resume.and_then(|resume| {
                 // The dbs are scanned in their order.
                 let positions = resume.positions.iter();
-                let own = positions.filter(|position| position.node_id == node_id);
+                let own = positions.filter(|position| {
+                    position.of_target == resume.of_target && position.node_id == node_id
+                });
                 own.max_by_key(|position| position.db).cloned()
             });
             tasks.spawn(

@@ -76,7 +76,7 @@ impl Scanner {
     /// # Errors
     /// [`GaveUp`] when the job was halted or is to stop.
     pub(crate) async fn run(mut self) -> Result<ScanEnd, GaveUp> {
-        let (start, start_run_id) = self.place_to_start().await?.unzip();
+        let (start, mut run_id) = self.place_to_start().await?;
         let slots = self.slots_now();
         for db in self.job.dbs.clone() {
             let mut cursor = 0;
@@ -88,8 +88,7 @@ impl Scanner {
                     Ordering::Less => {}
                 }
             }
-            let run_id = start_run_id.clone().filter(|_| cursor != 0);
-            let end = self.scan_db(db, cursor, run_id, &slots).await;
+            let end = self.scan_db(db, cursor, &mut run_id, &slots).await;
             if let Some(track) = &self.track {
                 track.save_now();
             }
@@ -106,22 +105,22 @@ impl Scanner {
     async fn scan_db(
         &mut self,
         db: u32,
-        cursor: u64,
-        run_id: Option<String>,
+        mut cursor: u64,
+        run_id: &mut Option<String>,
         slots: &str,
     ) -> Result<ScanEnd, GaveUp> {
-        let (mut cursor, mut run_id) = (cursor, run_id);
         loop {
             if self.ledger.stop.is_cancelled() {
                 return Err(GaveUp);
             }
-            match self.step(db, &mut cursor, &mut run_id).await {
+            match self.step(db, &mut cursor, run_id).await {
                 Ok(page) => {
                     self.link.success(&self.ledger);
                     let found = page.keys.len();
                     let track = self.track.as_ref().zip(run_id.clone());
                     let ticket = track.map(|(track, run_id)| {
                         track.page(ScanPosition {
+                            of_target: track.of_target,
                             node_id: self.link.node_id.clone(),
                             process: format!("{run_id} {slots}"),
                             db,
@@ -150,9 +149,10 @@ impl Scanner {
 
     /// Where an earlier run left off, if its cursor still means something: the server is the same process and
     /// serves the same slots, none of which was away meanwhile.
-    async fn place_to_start(&mut self) -> Result<Option<(ScanPosition, String)>, GaveUp> {
+    /// And the process, where a connection was opened to ask for it.
+    async fn place_to_start(&mut self) -> Result<(Option<ScanPosition>, Option<String>), GaveUp> {
         let Some(start) = self.start.take() else {
-            return Ok(None);
+            return Ok((None, None));
         };
         let run_id = loop {
             let asked = async { run_id_of(self.link.get().await?).await }.await;
@@ -161,16 +161,16 @@ impl Scanner {
                 Err(e) => self.link.failed(&e, &self.ledger).await?,
             }
         };
-        if let Some(run_id) = run_id
+        if let Some(run_id) = &run_id
             && start.process == format!("{run_id} {}", self.slots_now())
         {
-            return Ok(Some((start, run_id)));
+            return Ok((Some(start), Some(run_id.clone())));
         }
         self.ledger.remark(format!(
             "{} is not the process that it was when the earlier run stopped, or its slots moved: it is scanned from the start",
             self.shard_name()
         ));
-        Ok(None)
+        Ok((None, run_id))
     }
 
     /// A digest of the slots of the node and of its epoch.
@@ -188,7 +188,8 @@ impl Scanner {
         format!("{:016x}", digest.digest())
     }
 
-    /// One page, sifted. A fresh connection first finds out whether the cursor is still good.
+    /// One page, sifted. A fresh connection first finds out which process it leads to (`run_id`: that of the one
+    /// before), and so whether the cursor is still good.
     async fn step(
         &mut self,
         db: u32,

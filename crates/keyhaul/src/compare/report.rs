@@ -66,6 +66,8 @@ struct Repaired {
     copied: u64,
     deleted: u64,
     left: u64,
+    functions_copied: u64,
+    functions_deleted: u64,
 }
 
 /// Read from their file while they are written: never all in memory.
@@ -192,12 +194,16 @@ impl Repaired {
             copied,
             deleted,
             left,
+            functions_copied,
+            functions_deleted,
         } = *counts;
         Self {
             dry_run,
             copied,
             deleted,
             left,
+            functions_copied,
+            functions_deleted,
         }
     }
 }
@@ -221,6 +227,7 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
+    use keyhaul_engine::compare::Listener;
     use keyhaul_engine::compare::options::{KeyDiff, Mark};
     use serde_json::json;
 
@@ -241,6 +248,7 @@ mod tests {
             repaired: None,
             examples: Vec::new(),
             functions: Vec::new(),
+            saved: None,
             retries: 1,
             time: Duration::from_millis(1500),
             remarks: vec!["r".into()],
@@ -261,9 +269,9 @@ mod tests {
 
     #[test]
     fn every_difference_is_in_it() {
-        let told = Told::new(None, Some(tempfile::tempfile().unwrap()));
+        let told = Told::new(None, Some(tempfile::tempfile().unwrap()), false).unwrap();
         for n in 0..1000_u32 {
-            told.take(KeyDiff {
+            told.found(KeyDiff {
                 mark: if n % 2 == 0 {
                     Mark::Different
                 } else {
@@ -298,7 +306,8 @@ mod tests {
             ("before_repair", json!(null)),
             (
                 "repaired",
-                json!({"dry_run": true, "copied": 500, "deleted": 0, "left": 0}),
+                json!({"dry_run": true, "copied": 500, "deleted": 0, "left": 0,
+                       "functions_copied": 0, "functions_deleted": 0}),
             ),
             ("remarks", json!(["r"])),
             ("warnings", json!(["w"])),
@@ -326,7 +335,7 @@ mod tests {
             unsettled: 1,
             ..CompareCounts::default()
         };
-        let told = Told::new(None, None);
+        let told = Told::new(None, None, false).unwrap();
         for (receipt, outcome, code) in [
             (receipt(Outcome::Done, same.clone()), "equal", 0),
             (receipt(Outcome::Different, unsettled), "not_known", 1),

@@ -3,23 +3,38 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use keyhaul_engine::compare::Listener;
 use keyhaul_engine::compare::options::{KeyDiff, Mark};
 use keyhaul_engine::stats::key_text;
 use serde::{Deserialize, Serialize};
+use tempfile::TempPath;
+
+use crate::output_file::{OutputFile, plain_reason};
 
 /// A diff file grows by millions of lines.
 const BUFFER_BYTES: usize = 256 * 1024;
 
 /// Takes what the engine tells; shared by its tasks.
+///
+/// The diff file is of what was found. With a repair it gets its name before anything is written, so that what was
+/// replaced or deleted is known whatever happens then. The report is of what is left.
 #[derive(Debug)]
 pub(crate) struct Told {
-    writes_diff_file: bool,
-    is_for_report: bool,
-    /// `None`: not wanted, or taken already.
-    diff_file: Mutex<Option<Lines>>,
-    for_report: Mutex<Option<Lines>>,
+    diff_file: Option<DiffFile>,
+    /// `None`: there is no report.
+    for_report: Option<Mutex<Lines>>,
+    repairs: bool,
+}
+
+/// The diff file.
+#[derive(Debug)]
+struct DiffFile {
+    place: OutputFile,
+    /// `None`: it has its name, or went away.
+    growing: Mutex<Option<(Lines, TempPath)>>,
 }
 
 /// A file that grows, and the first thing that went wrong with it.
@@ -41,45 +56,82 @@ pub(crate) struct Difference {
 
 impl Told {
     /// `diff_file` takes a line a key, `for_report` what is read back by [`Self::differences`].
-    pub(crate) fn new(diff_file: Option<File>, for_report: Option<File>) -> Self {
-        Self {
-            writes_diff_file: diff_file.is_some(),
-            is_for_report: for_report.is_some(),
-            diff_file: Mutex::new(diff_file.map(Lines::of)),
-            for_report: Mutex::new(for_report.map(Lines::of)),
-        }
-    }
-
-    /// Keeps what is to be kept. What cannot be written is told at the end.
-    pub(crate) fn take(&self, diff: KeyDiff) {
-        let key = key_text(&diff.key);
-        if self.writes_diff_file {
-            let line = format!("{}\t{}\t{key}\n", diff.mark.char(), diff.db);
-            add(&self.diff_file, Ok(line.into()));
-        }
-        if diff.mark == Mark::Same {
-            return;
-        }
-        if self.is_for_report {
-            let difference = Difference {
-                mark: diff.mark.char(),
-                db: diff.db,
-                key,
-                what: diff.what,
-                inside: diff.inside,
+    ///
+    /// # Errors
+    /// The diff file cannot be begun, in one line.
+    pub(crate) fn new(
+        diff_file: Option<OutputFile>,
+        for_report: Option<File>,
+        repairs: bool,
+    ) -> Result<Self, String> {
+        let begin = |place: OutputFile| {
+            let (file, path) = match place.temporary() {
+                Ok(growing) => growing.into_parts(),
+                Err(e) => return Err(lost_diff_file(&place, &e)),
             };
-            let line = serde_json::to_vec(&difference).map(|mut line| {
-                line.push(b'\n');
-                line
-            });
-            add(&self.for_report, line.map_err(io::Error::from));
+            let growing = Mutex::new(Some((Lines::of(file), path)));
+            Ok(DiffFile { place, growing })
+        };
+        Ok(Self {
+            diff_file: diff_file.map(begin).transpose()?,
+            for_report: for_report.map(|file| Mutex::new(Lines::of(file))),
+            repairs,
+        })
+    }
+
+    /// Where the diff file is; `None`: there is none.
+    pub(crate) fn diff_file(&self) -> Option<&Path> {
+        let file = self.diff_file.as_ref()?;
+        Some(file.place.shown())
+    }
+
+    /// Gives the diff file its name, unless it has it or there is none.
+    ///
+    /// # Errors
+    /// It is lost, in one line.
+    pub(crate) fn put_diff_file(&self) -> Result<(), String> {
+        let Some(file) = &self.diff_file else {
+            return Ok(());
+        };
+        let Some((lines, path)) = locked(&file.growing).take() else {
+            return Ok(());
+        };
+        let written = lines.failed.map_or(Ok(lines.file), Err);
+        let put = written.and_then(|written| file.place.put(written, path));
+        put.map_err(|e| lost_diff_file(&file.place, &e))
+    }
+
+    /// Drops a diff file that has no name yet; whether there was one.
+    pub(crate) fn drop_diff_file(&self) -> bool {
+        let file = self.diff_file.as_ref();
+        file.is_some_and(|file| locked(&file.growing).take().is_some())
+    }
+
+    fn add_line(&self, diff: &KeyDiff) {
+        if let Some(file) = &self.diff_file
+            && let Some((lines, _)) = locked(&file.growing).as_mut()
+        {
+            let (mark, db, key) = (diff.mark.char(), diff.db, key_text(&diff.key));
+            lines.add(Ok(format!("{mark}\t{db}\t{key}\n").into()));
         }
     }
 
-    /// The diff file, to be given its name. `None`: there is none, or it was taken already.
-    pub(crate) fn take_diff_file(&self) -> Option<io::Result<BufWriter<File>>> {
-        let lines = locked(&self.diff_file).take()?;
-        Some(lines.failed.map_or(Ok(lines.file), Err))
+    fn add_difference(&self, diff: KeyDiff) {
+        let Some(lines) = &self.for_report else {
+            return;
+        };
+        let difference = Difference {
+            mark: diff.mark.char(),
+            db: diff.db,
+            key: key_text(&diff.key),
+            what: diff.what,
+            inside: diff.inside,
+        };
+        let line = serde_json::to_vec(&difference).map(|mut line| {
+            line.push(b'\n');
+            line
+        });
+        locked(lines).add(line.map_err(io::Error::from));
     }
 
     /// Hands every difference to `take`, in the order in which they were told.
@@ -90,10 +142,10 @@ impl Told {
         &self,
         mut take: impl FnMut(Difference) -> io::Result<()>,
     ) -> io::Result<()> {
-        let mut lines = locked(&self.for_report);
-        let Some(lines) = lines.as_mut() else {
+        let Some(lines) = &self.for_report else {
             return Ok(());
         };
+        let mut lines = locked(lines);
         if let Some(e) = lines.failed.take() {
             return Err(e);
         }
@@ -107,6 +159,29 @@ impl Told {
     }
 }
 
+impl Listener for Told {
+    fn found(&self, diff: KeyDiff) {
+        self.add_line(&diff);
+        // What a repair changes is told again, as what it is then.
+        if diff.mark == Mark::Unknown || (diff.mark != Mark::Same && !self.repairs) {
+            self.add_difference(diff);
+        }
+    }
+
+    fn left(&self, diff: KeyDiff) {
+        self.add_difference(diff);
+    }
+
+    fn before_repair(&self) -> Result<(), String> {
+        self.put_diff_file()
+    }
+}
+
+fn lost_diff_file(file: &OutputFile, error: &io::Error) -> String {
+    let (path, reason) = (file.shown().display(), plain_reason(error));
+    format!("cannot write the diff file {path}: {reason}")
+}
+
 impl Lines {
     fn of(file: File) -> Self {
         Self {
@@ -114,14 +189,12 @@ impl Lines {
             failed: None,
         }
     }
-}
 
-fn add(lines: &Mutex<Option<Lines>>, line: io::Result<Vec<u8>>) {
-    if let Some(lines) = locked(lines).as_mut()
-        && lines.failed.is_none()
-    {
-        let written = line.and_then(|line| lines.file.write_all(&line));
-        lines.failed = written.err();
+    fn add(&mut self, line: io::Result<Vec<u8>>) {
+        if self.failed.is_none() {
+            let written = line.and_then(|line| self.file.write_all(&line));
+            self.failed = written.err();
+        }
     }
 }
 
@@ -143,48 +216,49 @@ mod tests {
         }
     }
 
-    #[test]
-    fn each_key_goes_where_it_belongs() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("d");
-        let (file, spill) = (File::create(&path).unwrap(), tempfile::tempfile().unwrap());
-        let told = Told::new(Some(file), Some(spill));
-        told.take(diff(Mark::Same, b"a", &[]));
-        told.take(diff(Mark::Different, b"b\n", &["field \"f\""]));
-        told.take(diff(Mark::Extra, b"c", &[]));
+    fn keys_of_report(told: &Told) -> Vec<String> {
         let mut keys = Vec::new();
-        told.differences(|difference| {
+        let mut take = |difference: Difference| {
             keys.push(format!("{}{}", difference.mark, difference.key));
             Ok(())
-        })
-        .unwrap();
-        assert_eq!(keys, ["*b\\x0A", "+c"]);
-        drop(
-            told.take_diff_file()
-                .unwrap()
-                .unwrap()
-                .into_inner()
-                .unwrap(),
-        );
-        let text = std::fs::read_to_string(path).unwrap();
-        assert_eq!(text, "=\t3\ta\n*\t3\tb\\x0A\n+\t3\tc\n");
+        };
+        told.differences(&mut take).unwrap();
+        keys
+    }
+
+    #[test]
+    fn each_key_goes_where_it_belongs() {
+        for (repairs, in_report) in [
+            (false, &["*b\\x0A", "+c", "!d", "*e"][..]),
+            (true, &["!d", "*e"][..]),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("d");
+            let place = OutputFile::check("--diff-file", &path).unwrap();
+            let spill = tempfile::tempfile().unwrap();
+            let told = Told::new(Some(place), Some(spill), repairs).unwrap();
+            told.found(diff(Mark::Same, b"a", &[]));
+            told.found(diff(Mark::Different, b"b\n", &["field \"f\""]));
+            told.found(diff(Mark::Extra, b"c", &[]));
+            told.found(diff(Mark::Unknown, b"d", &[]));
+            assert!(!path.exists());
+            told.before_repair().unwrap();
+            told.left(diff(Mark::Different, b"e", &[]));
+            assert_eq!(keys_of_report(&told), in_report);
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert_eq!(text, "=\t3\ta\n*\t3\tb\\x0A\n+\t3\tc\n!\t3\td\n");
+            assert!(!told.drop_diff_file(), "it has its name");
+        }
     }
 
     #[test]
     fn a_full_disk_is_told_at_the_end() {
-        let full = || {
-            File::options()
-                .read(true)
-                .write(true)
-                .open("/dev/full")
-                .unwrap()
-        };
-        let told = Told::new(Some(full()), Some(full()));
+        let mut full = File::options();
+        let full = full.read(true).write(true).open("/dev/full").unwrap();
+        let told = Told::new(None, Some(full), false).unwrap();
         for _ in 0..100_000 {
-            told.take(diff(Mark::Different, b"key", &[]));
+            told.found(diff(Mark::Different, b"key", &[]));
         }
-        let error = told.take_diff_file().unwrap().unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         let error = told.differences(|_| Ok(())).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     }
