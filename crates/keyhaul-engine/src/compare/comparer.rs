@@ -352,7 +352,7 @@ impl Comparer {
         match (source.canonical, target.canonical) {
             (Some(source), Some(target)) if source == target => None,
             // What only its module can read may be the same in other bytes.
-            (Some(source), Some(_)) if source.key_type == KeyType::Module => {
+            (Some(source), Some(target)) if source.is_opaque || target.is_opaque => {
                 let what = "a module's value in other bytes, which only the module can compare";
                 Some(Finding::Error(what.to_owned()))
             }
