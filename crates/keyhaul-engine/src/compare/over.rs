@@ -23,6 +23,8 @@ const WORKERS: usize = 3;
 
 /// Keys that are looked at together.
 pub(super) const BATCH_KEYS: usize = 256;
+/// Their names together, bytes, unless a single one is longer.
+const BATCH_BYTES: usize = 256 * 1024;
 
 /// Which way keys are looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -289,14 +291,19 @@ fn each_once(mut keys: Vec<(u32, Bytes)>) -> Vec<(u32, Vec<Bytes>)> {
     batches(&keys, BATCH_KEYS)
 }
 
-/// Keys in batches of one db, in their order, at most so many together.
+/// Keys in batches of one db, in their order, at most so many together, and so many bytes of names.
 pub(super) fn batches(keys: &[(u32, Bytes)], most: usize) -> Vec<(u32, Vec<Bytes>)> {
-    let mut batches = Vec::new();
-    for group in keys.chunk_by(|one, other| one.0 == other.0) {
-        for part in group.chunks(most) {
-            if let Some((db, _)) = part.first() {
-                let names = part.iter().map(|(_, key)| key.clone());
-                batches.push((*db, names.collect()));
+    let mut batches: Vec<(u32, Vec<Bytes>)> = Vec::new();
+    let mut bytes = 0;
+    for (db, key) in keys {
+        bytes += key.len();
+        match batches.last_mut() {
+            Some((of, names)) if of == db && names.len() < most && bytes <= BATCH_BYTES => {
+                names.push(key.clone());
+            }
+            _ => {
+                batches.push((*db, vec![key.clone()]));
+                bytes = key.len();
             }
         }
     }

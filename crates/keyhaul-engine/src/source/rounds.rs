@@ -23,7 +23,7 @@ use crate::ledger::Ledger;
 use crate::patience::{GaveUp, Patience};
 use crate::site::{Site, SourceLink};
 use crate::source::reader::KeyQueue;
-use crate::source::scan::{ScanEnd, ScanJob, Scanner};
+use crate::source::scan::{COUNT_FIRST, ScanEnd, ScanJob, Scanner};
 use crate::source::sieve::Sieve;
 use crate::source::track::ScanTrack;
 
@@ -141,6 +141,7 @@ impl Pass {
                     output,
                     track,
                     start,
+                    count: COUNT_FIRST,
                 }
                 .run(),
             );

@@ -25,6 +25,12 @@ use crate::transform::KeyFilter;
 
 /// Most keys that are handed on at once: one pipeline of the reader.
 const BATCH_KEYS: usize = 512;
+/// Their names together, bytes, unless a single one is longer.
+const BATCH_BYTES: usize = 256 * 1024;
+/// COUNT of the first page: nothing is known of the names then.
+pub(crate) const COUNT_FIRST: u32 = 100;
+/// Names on a page, bytes: with more the next page is asked for shorter.
+const PAGE_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a scan of one primary goes through.
 #[derive(Debug, Clone)]
@@ -68,6 +74,8 @@ pub(crate) struct Scanner {
     /// Where an earlier run left off, and where this one is; `None`: it is not to be resumed.
     pub track: Option<Arc<ScanTrack>>,
     pub start: Option<ScanPosition>,
+    /// COUNT of the next page, from [`COUNT_FIRST`] on.
+    pub count: u32,
 }
 
 impl Scanner {
@@ -212,7 +220,13 @@ impl Scanner {
         }
         let connection = self.link.get().await?;
         connection.select(db).await?;
-        let page = connection.scan(*cursor, &self.job.options).await?;
+        let options = ScanOptions {
+            count: self.count.min(self.job.options.count).max(1),
+            ..self.job.options.clone()
+        };
+        let page = connection.scan(*cursor, &options).await?;
+        let names_bytes: usize = page.keys.iter().map(Bytes::len).sum();
+        self.count = next_count(options.count, names_bytes).min(self.job.options.count);
         let keys = self
             .sieve
             .sift(connection, db, page.keys, self.job.slots.as_ref())
@@ -234,7 +248,7 @@ impl Scanner {
             Progress::add(&self.ledger.progress.keys_found, keys.len() as u64);
         }
         while !keys.is_empty() {
-            let rest = keys.split_off(keys.len().min(BATCH_KEYS));
+            let rest = keys.split_off(batch_len(&keys));
             let batch = KeyBatch {
                 db,
                 keys,
@@ -256,5 +270,25 @@ impl Scanner {
         topology
             .node(&self.link.node_id)
             .map_or_else(String::new, |node| node.address.to_string())
+    }
+}
+
+/// How many of these keys make a batch, 1 at least.
+fn batch_len(keys: &[Bytes]) -> usize {
+    let mut bytes = 0;
+    let fits = |key: &&Bytes| {
+        bytes += key.len();
+        bytes <= BATCH_BYTES
+    };
+    keys.iter().take(BATCH_KEYS).take_while(fits).count().max(1)
+}
+
+/// COUNT behind a page of so many bytes of names: longer while they are short, and shorter once they are not, so that
+/// memory does not go with the length of names.
+fn next_count(count: u32, names_bytes: usize) -> u32 {
+    match names_bytes {
+        bytes if bytes > PAGE_BYTES_MAX => (count / 2).max(1),
+        bytes if bytes < PAGE_BYTES_MAX / 4 => count.saturating_mul(2),
+        _ => count,
     }
 }
