@@ -9,8 +9,9 @@
 //! text, [text], text, number n, n numbers           an element: name, attributes, vector, n facts of its node
 //! ```
 //!
-//! The facts of a node are its id, its level, its links to other nodes, and last what its vector is scaled by. Ids
-//! and links are an index: they depend on the order in which elements came, as the order of the elements itself does,
+//! The facts of a node are its id, its level, its links to other nodes, and last what its vector is scaled by: its
+//! length in the low 32 bits, and with 8-bit quantization its range in the high ones, which are left as memory happens to be
+//! otherwise. Ids and links are an index: they depend on the order in which elements came, as the order of the elements itself does,
 //! and say nothing about what the set holds. (Found out from payloads of Redis 8.2 and the documentation of the
 //! module's file format.)
 
@@ -23,6 +24,8 @@ use crate::walk::{Kind, Step, Walker, Wholes};
 const MODULE_ID: u64 = 0xbde7_2da2_bb1e_b400;
 const HAS_PROJECTION: u64 = 1;
 const HAS_ATTRIBUTES: u64 = 2;
+/// The way of quantization, of which a range is kept.
+const IN_8_BITS: u64 = 1;
 
 /// What a vector set holds.
 #[derive(Debug)]
@@ -187,7 +190,10 @@ impl VectorSetReader {
                     name: &self.name,
                     attributes: &self.attributes,
                     vector: &self.vector,
-                    scale: number,
+                    scale: match *config & 0xff {
+                        IN_8_BITS => number,
+                        _ => number & u64::from(u32::MAX),
+                    },
                 });
                 self.elements_left -= 1;
                 self.next_element()

@@ -149,13 +149,6 @@ impl Alive {
         if let Some(target) = self.target.clone() {
             output.write_all(&line(&Record::Target { target })?)?;
         }
-        for saved in self.positions.iter().cloned() {
-            output.write_all(&line(&Record::Position {
-                at_ms: saved.at_ms,
-                position: saved.position,
-                keys_done: self.keys_done,
-            })?)?;
-        }
         for (big, state) in (0..).zip(&self.big_keys) {
             let key = state.key.clone();
             output.write_all(&line(&Record::Big { big, key })?)?;
@@ -169,8 +162,17 @@ impl Alive {
         for record in &self.not_moved {
             output.write_all(&line(&Record::NotMoved(record.clone()))?)?;
         }
+        // What is not settled stands before the positions that are behind it: a journal that is cut short must not claim
+        // more than it holds.
         for key in &self.open {
             output.write_all(&line(&Record::Open(key.clone()))?)?;
+        }
+        for saved in self.positions.iter().cloned() {
+            output.write_all(&line(&Record::Position {
+                at_ms: saved.at_ms,
+                position: saved.position,
+                keys_done: self.keys_done,
+            })?)?;
         }
         Ok(())
     }

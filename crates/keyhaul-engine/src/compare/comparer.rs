@@ -29,14 +29,14 @@ const NAME_SHOWN_MAX: usize = 200;
 const EXAMPLES_MAX: usize = 20;
 
 /// Keys that are kept to be looked at again; further ones are looked at again at once.
-const SUSPECTS_MAX: usize = 100_000;
+const SUSPECTS_MAX: usize = 20_000;
 
 /// Keys that differ which are kept for a repair; so many names take some hundred megabytes at worst, and far
 /// more are better copied anew.
 const DIFFERING_MAX: usize = 1_000_000;
 
 /// Keys that are told which are remembered by their digest, 16 bytes each.
-const TOLD_MAX: usize = 1_000_000;
+const TOLD_MAX: usize = 250_000;
 
 /// Takes what is known of a key.
 pub(crate) type Tell = Arc<dyn Fn(KeyDiff) + Send + Sync>;
@@ -314,10 +314,12 @@ impl Comparer {
         self.filter.takes_type(key_type)
     }
 
-    /// Whether its time is over, by the clock of this machine: one of the two servers may not have got there.
+    /// Whether its time is over, by the clock of this machine: a file does not forget it. A server does, so what it has
+    /// is not over.
     fn has_expired(&self, key: &SeenKey) -> bool {
-        let by_now = now_ms().saturating_add(self.tolerance_ms);
-        key.expire_at_ms.is_some_and(|(_, high)| high <= by_now)
+        let is_file = matches!(self.source, Side::Files(_));
+        let is_over = |at: i64| at <= now_ms();
+        is_file && key.expire_at_ms.is_some_and(|(_, high)| is_over(high))
     }
 
     fn judge_keys(&self, source: &SeenKey, target: &SeenKey) -> Finding {

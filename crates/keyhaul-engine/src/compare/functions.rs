@@ -38,7 +38,7 @@ impl fmt::Display for LibraryDiff {
     }
 }
 
-/// What differs.
+/// What differs. `None`: that cannot be known, and a remark says why.
 ///
 /// # Errors
 /// [`GaveUp`].
@@ -47,12 +47,12 @@ pub(crate) async fn compare(
     target: &Side,
     retry_for: Duration,
     ledger: &Ledger,
-) -> Result<Vec<LibraryDiff>, GaveUp> {
+) -> Result<Option<Vec<LibraryDiff>>, GaveUp> {
     let (Some(source), Some(target)) = (
         libraries(source, retry_for, ledger).await?,
         libraries(target, retry_for, ledger).await?,
     ) else {
-        return Ok(Vec::new());
+        return Ok(None);
     };
     let mut found = Vec::new();
     let mut add = |library: &FunctionLibrary, is: LibraryIs| {
@@ -61,6 +61,9 @@ pub(crate) async fn compare(
         if !found.contains(&diff) {
             found.push(diff);
         }
+    };
+    let has = |libraries: &[FunctionLibrary], library: &FunctionLibrary| {
+        libraries.iter().any(|other| other.name == library.name)
     };
     // Each primary of the target must have what each of the source has.
     for libraries in &source {
@@ -72,14 +75,43 @@ pub(crate) async fn compare(
                     None => add(library, LibraryIs::Missing),
                 }
             }
-            for library in others {
-                if !libraries.iter().any(|other| other.name == library.name) {
-                    add(library, LibraryIs::Extra);
-                }
-            }
         }
     }
-    Ok(found)
+    for library in target.iter().flatten() {
+        match source.iter().filter(|of| has(of, library)).count() {
+            0 => add(library, LibraryIs::Extra),
+            // The primaries of the source do not agree.
+            some if some < source.len() => add(library, LibraryIs::Different),
+            _ => {}
+        }
+    }
+    Ok(Some(found))
+}
+
+/// The libraries of a side, each once: the one that was found first.
+///
+/// # Errors
+/// [`GaveUp`].
+pub(crate) async fn all(
+    side: &Side,
+    retry_for: Duration,
+    ledger: &Ledger,
+) -> Result<Option<Vec<FunctionLibrary>>, GaveUp> {
+    let mut all: Vec<FunctionLibrary> = Vec::new();
+    let Some(found) = libraries(side, retry_for, ledger).await? else {
+        return Ok(None);
+    };
+    for library in found.into_iter().flatten() {
+        match all.iter().find(|known| known.name == library.name) {
+            None => all.push(library),
+            Some(known) if *known == library => {}
+            Some(_) => ledger.remark(format!(
+                "function library '{}' differs between source nodes; the first one found is taken",
+                library.name.escape_ascii()
+            )),
+        }
+    }
+    Ok(Some(all))
 }
 
 /// The libraries of each primary, or of the files; `None`: they cannot be had.
@@ -102,7 +134,7 @@ async fn libraries(
             }
             Err(ClientError::Server { error, .. }) if error.action() == Action::GiveUp => {
                 ledger.remark(format!(
-                    "function libraries are not compared: FUNCTION LIST is refused by the {}: {error}",
+                    "function libraries are not compared: FUNCTION LIST is refused by the {}: {error}; --no-functions leaves them out",
                     site.side
                 ));
                 return Ok(None);

@@ -26,6 +26,9 @@ pub trait Listener: Send + Sync {
     /// A key that is not the same after it was repaired.
     fn left(&self, diff: KeyDiff);
 
+    /// Servers were restarted: what was told so far is void, since the repair if there was one, and all is told anew.
+    fn anew(&self);
+
     /// All was found, and a repair is about to write.
     ///
     /// # Errors
@@ -149,6 +152,7 @@ impl CompareJob {
             repaired: ended.repaired,
             examples: ended.found.examples,
             functions: ended.functions.iter().map(ToString::to_string).collect(),
+            earlier: ended.earlier,
             saved,
             retries: ledger.progress.retries.load(Ordering::Relaxed),
             time: began.elapsed(),

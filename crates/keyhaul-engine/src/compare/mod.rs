@@ -15,6 +15,7 @@ mod notes;
 pub mod options;
 mod over;
 mod payload_digest;
+mod processes;
 mod quick;
 mod recheck;
 mod repair;

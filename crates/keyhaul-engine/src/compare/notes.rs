@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
@@ -11,13 +12,15 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::checkpoint::{
     Checkpoint, CheckpointError, Earlier, JobIdentity, OpenKey, Resumed, ScanPosition, Start,
 };
-use crate::compare::options::CompareOptions;
+use crate::compare::options::{CompareOptions, EarlierRun};
+use crate::compare::processes::Processes;
 use crate::ledger::Ledger;
 use crate::place::Place;
 use crate::plan::PlanError;
+use crate::source::records::now_ms;
 
 /// Keys that are noted; a comparison that finds more of them begins anew after a stop.
-const OPEN_MAX: usize = 200_000;
+const OPEN_MAX: usize = 100_000;
 /// Their names together, bytes.
 const OPEN_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -42,8 +45,8 @@ pub(crate) struct Left {
     pub positions: Vec<ScanPosition>,
     pub of_source: Vec<(u32, Bytes)>,
     pub of_target: Vec<(u32, Bytes)>,
-    /// Keys that were the same.
-    pub keys_same: u64,
+    /// The run.
+    pub run: Option<EarlierRun>,
 }
 
 /// What makes another run the same comparison, as the user said it.
@@ -93,8 +96,14 @@ impl Notes {
         }
     }
 
-    /// Takes over what an earlier run noted.
-    pub(super) fn take_over(&self, resumed: Resumed, ledger: &Ledger) -> Left {
+    /// Takes over what an earlier run noted, unless one of the servers is another process now: what was the same then
+    /// says nothing any more.
+    pub(super) fn take_over(
+        &self,
+        resumed: Resumed,
+        processes: &Processes,
+        ledger: &Ledger,
+    ) -> Left {
         if resumed.lines_dropped > 0 {
             ledger.remark(format!(
                 "the checkpoint was damaged: {} lines of it are of no use",
@@ -102,6 +111,13 @@ impl Notes {
             ));
         }
         if resumed.positions.is_empty() {
+            self.begin_anew(processes);
+            return Left::default();
+        }
+        let was = resumed.target.as_deref().and_then(Processes::of_text);
+        if was.is_none_or(|was| !processes.are_of(&was)) {
+            ledger.remark("a server was restarted, or failed over, since an earlier run of this command stopped: all keys are compared".into());
+            self.begin_anew(processes);
             return Left::default();
         }
         ledger.remark(format!(
@@ -110,7 +126,12 @@ impl Notes {
         ));
         let mut left = Left {
             positions: resumed.positions,
-            keys_same: resumed.keys_done,
+            run: Some(EarlierRun {
+                keys_same: resumed.keys_done,
+                ago: Duration::from_millis(
+                    u64::try_from(now_ms().saturating_sub(resumed.saved_at_ms)).unwrap_or(0),
+                ),
+            }),
             ..Left::default()
         };
         let mut open = self.lock();
@@ -123,6 +144,15 @@ impl Notes {
             keys.push((key.db, key.key));
         }
         left
+    }
+
+    /// Notes which processes what follows is about, and that nothing is known of them.
+    pub(super) fn begin_anew(&self, processes: &Processes) {
+        let mut open = self.lock();
+        open.keys.clear();
+        open.bytes = 0;
+        self.checkpoint.begin_anew();
+        self.checkpoint.target(&processes.text());
     }
 
     /// Notes a key, before the page on which it was found counts as gone through.

@@ -145,6 +145,8 @@ pub struct CompareCounts {
     pub errors: u64,
     /// Function libraries that are not the same; they are no keys.
     pub functions_differ: u64,
+    /// Function libraries could not be compared; a remark says why.
+    pub functions_unknown: bool,
 }
 
 impl CompareCounts {
@@ -160,7 +162,7 @@ impl CompareCounts {
 
     /// Whether all was seen, and is the same.
     pub fn is_equal(&self) -> bool {
-        self.differences() + self.unsettled + self.errors == 0
+        self.differences() + self.unsettled + self.errors == 0 && !self.functions_unknown
     }
 }
 
@@ -179,6 +181,15 @@ pub struct RepairCounts {
     pub functions_deleted: u64,
 }
 
+/// An earlier run that a comparison goes on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EarlierRun {
+    /// Keys that were the same then, about. They were not looked at again.
+    pub keys_same: u64,
+    /// How long before this run it noted that last, less what the clock was set back meanwhile.
+    pub ago: Duration,
+}
+
 /// The result of a comparison.
 #[derive(Debug)]
 pub struct CompareReceipt {
@@ -190,6 +201,8 @@ pub struct CompareReceipt {
     pub before_repair: Option<CompareCounts>,
     /// What the repair did, or would do.
     pub repaired: Option<RepairCounts>,
+    /// What it rests on of an earlier run that stopped; `None`: of none.
+    pub earlier: Option<EarlierRun>,
     /// The first differences, readable: `db 0 "user:1": value differs`.
     pub examples: Vec<String>,
     /// Function libraries that differ, readable.

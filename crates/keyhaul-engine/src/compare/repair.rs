@@ -9,15 +9,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::compare::comparer::{Comparer, PairReader, Results};
 use crate::compare::delete::{delete_libraries, unlink};
-use crate::compare::functions::{LibraryDiff, LibraryIs};
+use crate::compare::functions::{self, LibraryDiff, LibraryIs};
 use crate::compare::options::{CompareOptions, Mark, Repair, RepairCounts};
 use crate::compare::over::{BATCH_KEYS, batches};
 use crate::compare::values::Side;
 use crate::copy::Job;
 use crate::options::{CopyOptions, OnConflict, Verify};
-use crate::patience::GaveUp;
+use crate::patience::{GaveUp, Patience};
 use crate::place::Place;
 use crate::receipt::{Outcome, Receipt};
+use crate::target::functions::load_all;
 
 /// What is to be removed, and how.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +47,7 @@ pub(super) fn would_do(found: &Results, functions: &[LibraryDiff], repair: Repai
     }
 }
 
-/// Removes these differences.
+/// Removes these differences; what was done is in `counts` also when it does not come to its end.
 ///
 /// # Errors
 /// [`GaveUp`] when the job was halted or is to stop.
@@ -55,19 +56,20 @@ pub(super) async fn repair(
     options: &CompareOptions,
     wanted: Wanted<'_>,
     comparer: &Arc<Comparer>,
-) -> Result<RepairCounts, GaveUp> {
-    let mut counts = RepairCounts::default();
-    copy_all(places, options, wanted, comparer, &mut counts).await?;
+    counts: &mut RepairCounts,
+) -> Result<(), GaveUp> {
+    repair_libraries(wanted, comparer, counts).await?;
+    copy_all(places, options, wanted, comparer, counts).await?;
     let is_extra = |mark: Mark| mark == Mark::Extra;
     let extra = wanted.keys.iter().filter(|(mark, _, _)| is_extra(*mark));
     let mut extra: Vec<(u32, Bytes)> = extra.map(|(_, db, key)| (*db, key.clone())).collect();
     if !wanted.repair.deletes_extra {
         counts.left = extra.len() as u64;
-        return Ok(counts);
+        return Ok(());
     }
     extra.sort();
     let Side::Servers { site, .. } = &comparer.target else {
-        return Ok(counts);
+        return Ok(());
     };
     let mut reader = PairReader::new(comparer.clone());
     for (db, names) in batches(&extra, BATCH_KEYS) {
@@ -75,12 +77,49 @@ pub(super) async fn repair(
         let names = reader.without_source(db, &names).await?;
         counts.deleted += unlink(site, db, &names, comparer).await?;
     }
-    let libraries = extra_libraries(wanted.functions);
-    counts.functions_deleted = delete_libraries(site, &libraries, comparer).await?;
-    Ok(counts)
+    Ok(())
 }
 
-/// Copies keys db by db, as a key of the same name in another db is none of our business; libraries with the first.
+/// Deletes libraries that only the target has, where that was asked for, and then copies the others: they may have taken
+/// the names of functions.
+async fn repair_libraries(
+    wanted: Wanted<'_>,
+    comparer: &Arc<Comparer>,
+    counts: &mut RepairCounts,
+) -> Result<(), GaveUp> {
+    let (retry_for, ledger) = (comparer.retry_for, &comparer.ledger);
+    let Side::Servers { site, .. } = &comparer.target else {
+        return Ok(());
+    };
+    if wanted.functions.is_empty() {
+        return Ok(());
+    }
+    // As they are now.
+    let Some(libraries) = functions::all(&comparer.source, retry_for, ledger).await? else {
+        return Ok(());
+    };
+    if wanted.repair.deletes_extra {
+        let mut extra = extra_libraries(wanted.functions);
+        extra.retain(|name| !libraries.iter().any(|library| library.name == *name));
+        counts.functions_deleted = delete_libraries(site, &extra, comparer).await?;
+    }
+    let to_copy = libraries_to_copy(wanted.functions);
+    let libraries: Vec<_> = (libraries.into_iter())
+        .filter(|library| to_copy.contains(&library.name))
+        .collect();
+    let mut patience = Patience::new(retry_for);
+    loop {
+        match load_all(site, &libraries, OnConflict::Replace, ledger).await {
+            Ok(loaded) => {
+                counts.functions_copied = loaded.copied;
+                return Ok(());
+            }
+            Err(e) => site.recover(&e, &mut patience, ledger).await?,
+        }
+    }
+}
+
+/// Copies keys db by db, as a key of the same name in another db is none of our business.
 async fn copy_all(
     (source, target): &(Place, Place),
     options: &CompareOptions,
@@ -94,11 +133,6 @@ async fn copy_all(
             by_db.entry(*db).or_default().insert(key.clone());
         }
     }
-    let mut functions = !libraries_to_copy(wanted.functions).is_empty();
-    if functions && by_db.is_empty() {
-        let any = options.copy.dbs.as_ref().and_then(|dbs| dbs.first());
-        by_db.insert(any.copied().unwrap_or(0), HashSet::new());
-    }
     for (db, names) in by_db {
         let copy_options = CopyOptions {
             only: Some(Arc::new(names)),
@@ -106,7 +140,7 @@ async fn copy_all(
             on_conflict: OnConflict::Replace,
             verify: Verify::None,
             state_dir: None,
-            functions: std::mem::take(&mut functions),
+            functions: false,
             ..options.copy.clone()
         };
         let receipt = copy(source.clone(), target.clone(), copy_options, comparer).await?;
@@ -122,7 +156,6 @@ fn take_receipt(
 ) -> Result<(), GaveUp> {
     // The copies share one progress, which goes on counting.
     counts.copied = receipt.keys_copied;
-    counts.functions_copied += receipt.functions_copied;
     for remark in receipt.remarks {
         comparer.ledger.remark(remark);
     }

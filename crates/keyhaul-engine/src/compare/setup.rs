@@ -61,7 +61,7 @@ impl CompareJob {
             keeps_differing: options.repair.is_some() && !is_repaired,
             any_value: false,
             retry_for: options.copy.retry_for,
-            throttle: Arc::new(Throttle::new(options.copy.rate_limit)),
+            throttle: Arc::new(Throttle::new(options.copy.rate_limit, ledger.stop.clone())),
             ledger: ledger.clone(),
             tell,
             notes: self.notes.clone().filter(|_| !is_repaired),

@@ -4,15 +4,19 @@ use std::sync::Arc;
 
 use keyhaul_client::ScanOptions;
 
+use crate::checkpoint::ScanPosition;
 use crate::compare::comparer::{Comparer, Results, Tell};
 use crate::compare::functions::{self, LibraryDiff};
 use crate::compare::job::{CompareJob, Listener};
 use crate::compare::notes::Left;
-use crate::compare::options::{CompareCounts, KeyDiff, Mark, NamedKey, Repair, RepairCounts};
+use crate::compare::options::{
+    CompareCounts, EarlierRun, KeyDiff, Mark, NamedKey, Repair, RepairCounts,
+};
 use crate::compare::over::{
     Direction, back_named, compare_named, forth_named, go_over_files, go_over_servers, settle_back,
     settle_forth,
 };
+use crate::compare::processes::Processes;
 use crate::compare::repair;
 use crate::compare::values::Side;
 use crate::ledger::Ledger;
@@ -25,6 +29,9 @@ use crate::source::scan::{ScanJob, scan_options};
 use crate::source::sieve::Sieve;
 use crate::transform::KeyFilter;
 
+/// How often all keys are compared again, because servers were restarted, before the run gives up.
+const PASSES_MAX: usize = 5;
+
 /// What a comparison came to.
 #[derive(Default)]
 pub(super) struct Ended {
@@ -32,8 +39,11 @@ pub(super) struct Ended {
     pub functions: Vec<LibraryDiff>,
     pub before: Option<CompareCounts>,
     pub repaired: Option<RepairCounts>,
+    pub earlier: Option<EarlierRun>,
     /// Kept for a repair.
     comparer: Option<Arc<Comparer>>,
+    /// What all of it is about.
+    processes: Processes,
 }
 
 /// What it came to, also where it did not come to its end.
@@ -43,10 +53,8 @@ type Outcome = Result<Box<Ended>, (Box<Ended>, GaveUp)>;
 #[derive(Clone, Copy)]
 enum Extent<'a> {
     All,
-    /// By name, from an earlier comparison.
+    /// By name.
     Named(&'a [NamedKey]),
-    /// By name, after they were repaired.
-    Repaired(&'a [NamedKey]),
 }
 
 impl CompareJob {
@@ -56,9 +64,8 @@ impl CompareJob {
         listener: &Arc<dyn Listener>,
     ) -> Outcome {
         let options = &self.prepared.options;
-        let extent = options.only.as_deref().map_or(Extent::All, Extent::Named);
         let mut ended = Box::<Ended>::default();
-        let compared = self.compare(extent, listener, ledger, &mut ended).await;
+        let compared = self.compare(listener, ledger, &mut ended).await;
         let (Some(repair), Ok(())) = (options.repair, &compared) else {
             return with(ended, compared);
         };
@@ -67,6 +74,35 @@ impl CompareJob {
             return Ok(ended);
         }
         self.repair(ended, repair, listener, ledger).await
+    }
+
+    /// Compares what was asked for, as often as it takes for the servers to stay the same from start to end.
+    async fn compare(
+        &self,
+        listener: &Arc<dyn Listener>,
+        ledger: &Arc<Ledger>,
+        ended: &mut Ended,
+    ) -> Result<(), GaveUp> {
+        let only = self.prepared.options.only.as_deref();
+        let extent = only.map_or(Extent::All, Extent::Named);
+        for _ in 0..PASSES_MAX {
+            let comparer = self.comparer(teller(listener, false), false, ledger);
+            let comparer = Arc::new(comparer.await?);
+            let before = self.processes(&comparer, ledger).await?;
+            ended.earlier = None;
+            self.compare_once(extent, &comparer, &before, ledger, ended)
+                .await?;
+            ended.processes = self.processes(&comparer, ledger).await?;
+            if ended.processes.are_of(&before) {
+                return Ok(());
+            }
+            ledger.remark(
+                "a server was restarted, or failed over, during the comparison: all keys are compared again".into(),
+            );
+            listener.anew();
+        }
+        ledger.halt("servers were restarted, or failed over, again and again".into());
+        Err(GaveUp)
     }
 
     /// Removes what was found, and looks at those keys again.
@@ -90,69 +126,91 @@ impl CompareJob {
             keys: &differing,
             functions: &ended.functions,
         };
-        let repaired = repair::repair(&self.places, &self.prepared.options, wanted, &comparer);
-        let repaired = match repaired.await {
-            Ok(repaired) => repaired,
-            Err(gave_up) => return Err((ended, gave_up)),
-        };
+        let mut counts = RepairCounts::default();
+        let (places, options) = (&self.places, &self.prepared.options);
+        let repaired = repair::repair(places, options, wanted, &comparer, &mut counts).await;
         drop(comparer);
+        ended.repaired = Some(counts);
+        if let Err(gave_up) = repaired {
+            return Err((ended, gave_up));
+        }
         ledger.progress.enter(Phase::Verifying);
-        let before = ended.found.counts.clone();
         let again: Vec<NamedKey> = (differing.into_iter())
             .map(|(mark, db, key)| NamedKey { mark, db, key })
             .collect();
         let mut after = Box::<Ended>::default();
-        let extent = Extent::Repaired(&again);
-        let compared = self.compare(extent, listener, ledger, &mut after).await;
-        let counts = &mut after.found.counts;
-        if ended.found.not_kept > 0 {
-            ledger.remark(format!(
-                "{} differences more than can be repaired at once are left: give the same command again",
-                ended.found.not_kept
-            ));
-            counts.errors += ended.found.not_kept;
-            counts.checked += ended.found.not_kept;
-        }
-        // What was the same, or not known, was not looked at again.
-        counts.same += before.same;
-        counts.unsettled += before.unsettled;
-        counts.errors += before.errors;
-        counts.checked += before.same + before.unsettled + before.errors;
-        if before.unsettled + before.errors > 0 && after.found.examples.is_empty() {
-            let doubtful = ended.found.examples.into_iter();
-            after.found.examples.extend(doubtful);
-        }
-        after.before = Some(before);
-        after.repaired = Some(repaired);
+        after.repaired = ended.repaired.take();
+        after.before = Some(ended.found.counts.clone());
+        let compared = self
+            .compare_repaired(&again, &ended, listener, ledger, &mut after)
+            .await;
         with(after, compared)
     }
 
+    /// Compares the keys that were repaired; all of them, if servers were restarted since the others were compared.
+    async fn compare_repaired(
+        &self,
+        again: &[NamedKey],
+        first: &Ended,
+        listener: &Arc<dyn Listener>,
+        ledger: &Arc<Ledger>,
+        after: &mut Ended,
+    ) -> Result<(), GaveUp> {
+        let mut extent = Extent::Named(again);
+        let mut before = first.processes.clone();
+        for _ in 0..PASSES_MAX {
+            let comparer = self.comparer(teller(listener, true), true, ledger);
+            let comparer = Arc::new(comparer.await?);
+            self.compare_once(extent, &comparer, &before, ledger, after)
+                .await?;
+            let now = self.processes(&comparer, ledger).await?;
+            if now.are_of(&before) {
+                if matches!(extent, Extent::Named(_)) {
+                    add_the_others(first, after, ledger);
+                }
+                return Ok(());
+            }
+            ledger.remark(
+                "a server was restarted, or failed over, during the repair: all keys are compared again".into(),
+            );
+            listener.anew();
+            let only = self.prepared.options.only.as_deref();
+            (extent, before) = (only.map_or(Extent::All, Extent::Named), now);
+        }
+        ledger.halt("servers were restarted, or failed over, again and again".into());
+        Err(GaveUp)
+    }
+
     /// Compares keys; what is found is in `ended` also when it does not come to its end.
-    async fn compare(
+    async fn compare_once(
         &self,
         extent: Extent<'_>,
-        listener: &Arc<dyn Listener>,
+        comparer: &Arc<Comparer>,
+        processes: &Processes,
         ledger: &Arc<Ledger>,
         ended: &mut Ended,
     ) -> Result<(), GaveUp> {
-        let is_repaired = matches!(extent, Extent::Repaired(_));
-        let comparer = self.comparer(teller(listener, is_repaired), is_repaired, ledger);
-        let comparer = Arc::new(comparer.await?);
-        let compared = match extent {
-            Extent::All => self.compare_all(&comparer, ledger).await,
-            Extent::Named(keys) | Extent::Repaired(keys) => compare_named(&comparer, keys).await,
-        };
         let options = &self.prepared.options;
+        let compared = match extent {
+            Extent::All => {
+                let left = self.take_left(comparer, processes, ledger);
+                ended.earlier = left.run;
+                self.compare_all(comparer, left, ledger).await
+            }
+            Extent::Named(keys) => compare_named(comparer, keys).await,
+        };
         let functions = match compared {
             Ok(()) if options.copy.functions && options.only.is_none() => {
                 let (source, target) = (&comparer.source, &comparer.target);
                 functions::compare(source, target, options.copy.retry_for, ledger).await
             }
-            _ => Ok(Vec::new()),
+            _ => Ok(Some(Vec::new())),
         };
         ended.found = comparer.take_results();
-        ended.comparer = Some(comparer);
-        ended.functions = functions?;
+        ended.comparer = Some(comparer.clone());
+        let functions = functions?;
+        ended.found.counts.functions_unknown = functions.is_none();
+        ended.functions = functions.unwrap_or_default();
         ended.found.counts.functions_differ = ended.functions.len() as u64;
         compared
     }
@@ -160,35 +218,53 @@ impl CompareJob {
     async fn compare_all(
         &self,
         comparer: &Arc<Comparer>,
+        left: Left,
         ledger: &Arc<Ledger>,
     ) -> Result<(), GaveUp> {
+        let Left {
+            positions,
+            of_source,
+            of_target,
+            ..
+        } = left;
         let prepared = &self.prepared;
-        let left = self.take_left(comparer, ledger);
         let source_dbs = prepared.plan.dbs.iter().map(|db| db.source_db).collect();
         let forth = Direction::Forth;
-        self.go_over(forth, source_dbs, comparer, &left, ledger)
+        self.go_over(forth, source_dbs, comparer, &positions, ledger)
             .await?;
-        forth_named(comparer, left.of_source.clone()).await?;
+        forth_named(comparer, of_source).await?;
         settle_forth(comparer).await?;
         let mut target_dbs = prepared.target_dbs.clone();
         target_dbs.retain(|db| !comparer.source_dbs(*db).is_empty());
         let back = Direction::Back;
-        self.go_over(back, target_dbs, comparer, &left, ledger)
+        self.go_over(back, target_dbs, comparer, &positions, ledger)
             .await?;
-        back_named(comparer, left.of_target).await?;
+        back_named(comparer, of_target).await?;
         settle_back(comparer).await
     }
 
-    /// What an earlier run of this comparison left, with its count of keys that were the same.
-    fn take_left(&self, comparer: &Comparer, ledger: &Ledger) -> Left {
+    async fn processes(
+        &self,
+        comparer: &Comparer,
+        ledger: &Arc<Ledger>,
+    ) -> Result<Processes, GaveUp> {
+        let ends = [&comparer.source, &comparer.target];
+        Processes::now(ends, self.prepared.options.copy.retry_for, ledger).await
+    }
+
+    /// What an earlier run of this comparison left, with its count of keys that were the same; only once.
+    fn take_left(&self, comparer: &Comparer, processes: &Processes, ledger: &Ledger) -> Left {
         let Some(notes) = &comparer.notes else {
             return Left::default();
         };
         let left = match self.take_earlier() {
-            Some(resumed) => notes.take_over(resumed, ledger),
-            None => Left::default(),
+            Some(resumed) => notes.take_over(resumed, processes, ledger),
+            None => {
+                notes.begin_anew(processes);
+                Left::default()
+            }
         };
-        comparer.were_same(left.keys_same);
+        comparer.were_same(left.run.map_or(0, |run| run.keys_same));
         left
     }
 
@@ -198,7 +274,7 @@ impl CompareJob {
         direction: Direction,
         dbs: Vec<u32>,
         comparer: &Arc<Comparer>,
-        left: &Left,
+        positions: &[ScanPosition],
         ledger: &Arc<Ledger>,
     ) -> Result<(), GaveUp> {
         let (end, side) = match direction {
@@ -212,7 +288,7 @@ impl CompareJob {
                     let books = Arc::clone(comparer);
                     Resume {
                         checkpoint: notes.checkpoint.clone(),
-                        positions: left.positions.clone(),
+                        positions: positions.to_vec(),
                         of_target: direction == Direction::Back,
                         keys_done: Arc::new(move || books.same()),
                     }
@@ -269,6 +345,26 @@ fn teller(listener: &Arc<dyn Listener>, is_repaired: bool) -> Tell {
             }
         }),
         false => Arc::new(move |diff| listener.found(diff)),
+    }
+}
+
+/// Adds what was not looked at after a repair: what was the same, or not known, or too much to be kept.
+fn add_the_others(first: &Ended, after: &mut Ended, ledger: &Ledger) {
+    let (before, not_kept) = (&first.found.counts, first.found.not_kept);
+    if not_kept > 0 {
+        ledger.remark(format!(
+            "{not_kept} differences more than can be repaired at once are left: give the same command again"
+        ));
+    }
+    let doubtful = before.unsettled + before.errors + not_kept;
+    let counts = &mut after.found.counts;
+    counts.same += before.same;
+    counts.unsettled += before.unsettled;
+    counts.errors += before.errors + not_kept;
+    counts.checked += before.same + doubtful;
+    after.earlier = first.earlier;
+    if doubtful > 0 && after.found.examples.is_empty() {
+        after.found.examples.clone_from(&first.found.examples);
     }
 }
 

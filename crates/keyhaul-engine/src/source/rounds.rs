@@ -124,13 +124,12 @@ impl Pass {
             // What is scanned again for moved slots is scanned again after a stop too.
             let resume = self.resume.as_ref().filter(|_| slots.is_none());
             let track = resume.map(|resume| Arc::new(ScanTrack::new(resume, self.ledger.clone())));
-            let start = resume.and_then(|resume| {
-                // The dbs are scanned in their order.
+            let starts = resume.map(|resume| {
                 let positions = resume.positions.iter();
                 let own = positions.filter(|position| {
                     position.of_target == resume.of_target && position.node_id == node_id
                 });
-                own.max_by_key(|position| position.db).cloned()
+                own.cloned().collect()
             });
             tasks.spawn(
                 Scanner {
@@ -140,7 +139,7 @@ impl Pass {
                     ledger,
                     output,
                     track,
-                    start,
+                    starts: starts.unwrap_or_default(),
                     count: COUNT_FIRST,
                 }
                 .run(),

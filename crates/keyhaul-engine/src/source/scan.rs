@@ -3,7 +3,6 @@
 //! A cursor means something to the process that gave it and to no other. So a broken link goes on
 //! from the cursor, while a restarted server, or a new primary, is scanned from the start.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -73,7 +72,7 @@ pub(crate) struct Scanner {
     pub output: mpsc::Sender<KeyBatch>,
     /// Where an earlier run left off, and where this one is; `None`: it is not to be resumed.
     pub track: Option<Arc<ScanTrack>>,
-    pub start: Option<ScanPosition>,
+    pub starts: Vec<ScanPosition>,
     /// COUNT of the next page, from [`COUNT_FIRST`] on.
     pub count: u32,
 }
@@ -84,18 +83,15 @@ impl Scanner {
     /// # Errors
     /// [`GaveUp`] when the job was halted or is to stop.
     pub(crate) async fn run(mut self) -> Result<ScanEnd, GaveUp> {
-        let (start, mut run_id) = self.place_to_start().await?;
+        let (starts, mut run_id) = self.places_to_start().await?;
         let slots = self.slots_now();
         for db in self.job.dbs.clone() {
-            let mut cursor = 0;
-            if let Some(start) = &start {
-                match start.db.cmp(&db) {
-                    Ordering::Greater => continue,
-                    Ordering::Equal if start.cursor == 0 => continue,
-                    Ordering::Equal => cursor = start.cursor,
-                    Ordering::Less => {}
-                }
-            }
+            let start = starts.iter().find(|start| start.db == db);
+            let cursor = match start.map(|start| start.cursor) {
+                Some(0) => continue,
+                Some(cursor) => cursor,
+                None => 0,
+            };
             let end = self.scan_db(db, cursor, &mut run_id, &slots).await;
             if let Some(track) = &self.track {
                 track.save_now();
@@ -155,13 +151,14 @@ impl Scanner {
         }
     }
 
-    /// Where an earlier run left off, if its cursor still means something: the server is the same process and
-    /// serves the same slots, none of which was away meanwhile.
-    /// And the process, where a connection was opened to ask for it.
-    async fn place_to_start(&mut self) -> Result<(Option<ScanPosition>, Option<String>), GaveUp> {
-        let Some(start) = self.start.take() else {
-            return Ok((None, None));
-        };
+    /// Where an earlier run left off, if its cursors still mean something: the server is the same process and
+    /// serves the same slots, none of which was away meanwhile. And the process, where a connection was opened to ask
+    /// for it.
+    async fn places_to_start(&mut self) -> Result<(Vec<ScanPosition>, Option<String>), GaveUp> {
+        let mut starts = std::mem::take(&mut self.starts);
+        if starts.is_empty() {
+            return Ok((starts, None));
+        }
         let run_id = loop {
             let asked = async { run_id_of(self.link.get().await?).await }.await;
             match asked {
@@ -169,16 +166,18 @@ impl Scanner {
                 Err(e) => self.link.failed(&e, &self.ledger).await?,
             }
         };
-        if let Some(run_id) = &run_id
-            && start.process == format!("{run_id} {}", self.slots_now())
-        {
-            return Ok((Some(start), Some(run_id.clone())));
+        let process = run_id
+            .as_ref()
+            .map(|run_id| format!("{run_id} {}", self.slots_now()));
+        starts.retain(|start| process.as_ref() == Some(&start.process));
+        if !starts.is_empty() {
+            return Ok((starts, run_id));
         }
         self.ledger.remark(format!(
             "{} is not the process that it was when the earlier run stopped, or its slots moved: it is scanned from the start",
             self.shard_name()
         ));
-        Ok((None, run_id))
+        Ok((starts, run_id))
     }
 
     /// A digest of the slots of the node and of its epoch.

@@ -165,7 +165,12 @@ impl ScanTrack {
         while pages.waiting.front().is_some_and(|page| page.is_done) {
             if let Some(page) = pages.waiting.pop_front() {
                 pages.first += 1;
+                let is_end = page.after.cursor == 0;
                 pages.reached = Some((page.after, false));
+                // That a db is done is noted whatever comes after it.
+                if is_end {
+                    self.save(&mut pages);
+                }
             }
         }
         let is_due = pages

@@ -8,6 +8,7 @@ mod told;
 mod report;
 mod summary;
 
+use std::fs::File;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -95,7 +96,7 @@ pub(crate) async fn compare(
         .repair
         .is_some_and(|repair| !repair.is_dry_run);
     let for_report = match &report {
-        Some(_) => Some(tempfile::tempfile().context("cannot make a temporary file")?),
+        Some(_) => Some([temporary_file()?, temporary_file()?]),
         None => None,
     };
     let told = Told::new(diff_file, for_report, repairs).map_err(|e| anyhow::anyhow!(e))?;
@@ -117,6 +118,10 @@ pub(crate) async fn compare(
     tokio::task::spawn_blocking(move || results.sum_up(&receipt, &told, &screen))
         .await
         .map_err(anyhow::Error::from)
+}
+
+fn temporary_file() -> anyhow::Result<File> {
+    tempfile::tempfile().context("cannot make a temporary file")
 }
 
 fn extent(options: &CompareOptions) -> Extent {
@@ -252,6 +257,7 @@ mod tests {
             repaired: None,
             examples: Vec::new(),
             functions: Vec::new(),
+            earlier: None,
             saved: None,
             retries: 0,
             time: Duration::ZERO,
@@ -273,9 +279,14 @@ mod tests {
         }
     }
 
-    fn told(folder: &std::path::Path) -> Told {
+    fn told(folder: &std::path::Path, repairs: bool) -> Told {
         let place = OutputFile::check("--diff-file", &folder.join("d.txt")).unwrap();
-        let told = Told::new(Some(place), Some(tempfile::tempfile().unwrap()), true).unwrap();
+        let told = Told::new(
+            Some(place),
+            Some(std::array::from_fn(|_| tempfile::tempfile().unwrap())),
+            repairs,
+        )
+        .unwrap();
         told.found(KeyDiff {
             mark: Mark::Same,
             db: 0,
@@ -298,7 +309,7 @@ mod tests {
             (Outcome::Done, false, Exit::Done, "=\t0\ta\n"),
         ] {
             std::fs::write(&diff_file, "older").unwrap();
-            let (results, told) = (results(folder.path()), told(folder.path()));
+            let (results, told) = (results(folder.path()), told(folder.path(), is_repairing));
             if is_repairing {
                 told.before_repair().unwrap();
             }
@@ -306,6 +317,9 @@ mod tests {
             assert_eq!((got, files.diff_file.is_some()), (exit, text != "older"));
             assert_eq!(std::fs::read_to_string(&diff_file).unwrap(), text);
             assert!(folder.path().join("r.json").exists());
+            let kept = folder.path().join("d.txt.1");
+            assert_eq!(kept.exists(), is_repairing);
+            let _ = std::fs::remove_file(kept);
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
         }
     }
@@ -313,7 +327,7 @@ mod tests {
     #[test]
     fn a_lost_diff_file_is_no_success() {
         let folder = tempfile::tempdir().unwrap();
-        let (results, told) = (results(folder.path()), told(folder.path()));
+        let (results, told) = (results(folder.path()), told(folder.path(), false));
         // A folder of that name takes no file.
         std::fs::create_dir_all(folder.path().join("d.txt/x")).unwrap();
         let (exit, files) = results.write_files(&receipt(Outcome::Done), &told, &Screen::new());

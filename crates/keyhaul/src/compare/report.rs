@@ -26,6 +26,7 @@ pub(crate) struct CompareReport<'a> {
     target: &'a str,
     counts: AllCounts,
     seconds: Seconds,
+    earlier: Option<Earlier>,
     before_repair: Option<Counts>,
     repaired: Option<Repaired>,
     functions: &'a [String],
@@ -53,11 +54,19 @@ struct Counts {
     unsettled: u64,
     errors: u64,
     functions_differ: u64,
+    functions_unknown: bool,
 }
 
 #[derive(Serialize, Default)]
 struct Seconds {
     total: f64,
+}
+
+/// An earlier run that this one went on from.
+#[derive(Serialize)]
+struct Earlier {
+    keys_same: u64,
+    seconds_ago: f64,
 }
 
 #[derive(Serialize)]
@@ -71,7 +80,10 @@ struct Repaired {
 }
 
 /// Read from their file while they are written: never all in memory.
-struct Differences<'a>(Option<&'a Told>);
+struct Differences<'a> {
+    told: Option<&'a Told>,
+    is_repaired: bool,
+}
 
 /// What a report says of a comparison beside its receipt.
 #[derive(Debug, Clone, Copy)]
@@ -113,7 +125,14 @@ impl<'a> CompareReport<'a> {
             functions: &receipt.functions,
             remarks: &receipt.remarks,
             warnings: facts.warnings,
-            differences: Differences(Some(facts.told)),
+            earlier: receipt.earlier.map(|earlier| Earlier {
+                keys_same: earlier.keys_same,
+                seconds_ago: earlier.ago.as_secs_f64(),
+            }),
+            differences: Differences {
+                told: Some(facts.told),
+                is_repaired: receipt.before_repair.is_some(),
+            },
             ..Self::empty(facts.ends, facts.exit, outcome)
         }
     }
@@ -154,7 +173,11 @@ impl<'a> CompareReport<'a> {
             functions: &[],
             remarks: &[],
             warnings: &[],
-            differences: Differences(None),
+            earlier: None,
+            differences: Differences {
+                told: None,
+                is_repaired: false,
+            },
         }
     }
 }
@@ -172,6 +195,7 @@ impl Counts {
             unsettled,
             errors,
             functions_differ,
+            functions_unknown,
         } = *counts;
         Self {
             checked,
@@ -184,6 +208,7 @@ impl Counts {
             unsettled,
             errors,
             functions_differ,
+            functions_unknown,
         }
     }
 }
@@ -211,12 +236,13 @@ impl Repaired {
 impl Serialize for Differences<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut list = serializer.serialize_seq(None)?;
-        if let Some(told) = self.0 {
+        if let Some(told) = self.told {
             let each = |difference| {
                 list.serialize_element(&difference)
                     .map_err(|e| io::Error::other(e.to_string()))
             };
-            told.differences(each).map_err(S::Error::custom)?;
+            told.differences(self.is_repaired, each)
+                .map_err(S::Error::custom)?;
         }
         list.end()
     }
@@ -248,6 +274,7 @@ mod tests {
             repaired: None,
             examples: Vec::new(),
             functions: Vec::new(),
+            earlier: None,
             saved: None,
             retries: 1,
             time: Duration::from_millis(1500),
@@ -269,7 +296,12 @@ mod tests {
 
     #[test]
     fn every_difference_is_in_it() {
-        let told = Told::new(None, Some(tempfile::tempfile().unwrap()), false).unwrap();
+        let told = Told::new(
+            None,
+            Some(std::array::from_fn(|_| tempfile::tempfile().unwrap())),
+            false,
+        )
+        .unwrap();
         for n in 0..1000_u32 {
             told.found(KeyDiff {
                 mark: if n % 2 == 0 {

@@ -133,7 +133,9 @@ fn verdict(receipt: &CompareReceipt, depth: Depth, extent: Extent) -> String {
     match &receipt.outcome {
         Outcome::Stopped(reason) => format!("stopped before the end: {reason}"),
         _ if is_not_known(receipt) => match not_known {
-            0 => "not known: see the remarks".into(),
+            0 => {
+                "not known: function libraries could not be compared, the keys are the same".into()
+            }
             keys => format!(
                 "not known: {}, no difference in the others",
                 count(keys, "key")
@@ -176,9 +178,17 @@ fn equal(receipt: &CompareReceipt, depth: Depth, extent: Extent) -> String {
         Depth::Full => "in both directions, with their values",
         Depth::Quick => "in existence, type and expiry; values were not compared",
     };
+    let earlier = receipt.earlier.map(|earlier| {
+        format!(
+            "; about {} of them as an earlier run found them, up to {} before this one",
+            size::show_count(earlier.keys_same),
+            duration::show(earlier.ago)
+        )
+    });
     format!(
-        "equal{after}: {}{which} {verb} the same {how}",
-        count(checked, "key")
+        "equal{after}: {}{which} {verb} the same {how}{}",
+        count(checked, "key"),
+        earlier.unwrap_or_default()
     )
 }
 
@@ -328,6 +338,7 @@ mod tests {
             repaired: None,
             examples: Vec::new(),
             functions: Vec::new(),
+            earlier: None,
             saved: None,
             retries: 0,
             time: Duration::from_secs(2),
@@ -399,6 +410,7 @@ equal: 1,002 keys are the same in both directions, with their values
             unsettled: 1,
             errors: 1,
             functions_differ: 1,
+            functions_unknown: false,
         };
         let receipt = CompareReceipt {
             examples: vec![
@@ -519,7 +531,7 @@ different: 1 difference left after the repair (exit code 1)
             ),
             (
                 receipt(Outcome::Different, same(3)),
-                "not known: see the remarks (exit code 1)\n",
+                "not known: function libraries could not be compared, the keys are the same (exit code 1)\n",
             ),
             (
                 receipt(Outcome::Done, same(0)),

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use keyhaul_engine::compare::Listener;
@@ -20,13 +21,15 @@ const BUFFER_BYTES: usize = 256 * 1024;
 /// Takes what the engine tells; shared by its tasks.
 ///
 /// The diff file is of what was found. With a repair it gets its name before anything is written, so that what was
-/// replaced or deleted is known whatever happens then. The report is of what is left.
+/// replaced or deleted is known whatever happens then; for the same reason it takes no other one's place. The report is of
+/// what is left.
 #[derive(Debug)]
 pub(crate) struct Told {
     diff_file: Option<DiffFile>,
-    /// `None`: there is no report.
-    for_report: Option<Mutex<Lines>>,
+    /// What was found, and what is left after a repair; `None`: there is no report.
+    for_report: Option<[Mutex<Lines>; 2]>,
     repairs: bool,
+    has_begun_repair: AtomicBool,
 }
 
 /// The diff file.
@@ -44,6 +47,14 @@ struct Lines {
     failed: Option<io::Error>,
 }
 
+/// The differences of which moment.
+#[derive(Debug, Clone, Copy)]
+enum Which {
+    Found,
+    /// After a repair.
+    Left,
+}
+
 /// A difference in the report.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Difference {
@@ -55,13 +66,13 @@ pub(crate) struct Difference {
 }
 
 impl Told {
-    /// `diff_file` takes a line a key, `for_report` what is read back by [`Self::differences`].
+    /// `diff_file` takes a line a key, `for_report` (empty files) what is read back by [`Self::differences`].
     ///
     /// # Errors
     /// The diff file cannot be begun, in one line.
     pub(crate) fn new(
         diff_file: Option<OutputFile>,
-        for_report: Option<File>,
+        for_report: Option<[File; 2]>,
         repairs: bool,
     ) -> Result<Self, String> {
         let begin = |place: OutputFile| {
@@ -74,8 +85,9 @@ impl Told {
         };
         Ok(Self {
             diff_file: diff_file.map(begin).transpose()?,
-            for_report: for_report.map(|file| Mutex::new(Lines::of(file))),
+            for_report: for_report.map(|files| files.map(|file| Mutex::new(Lines::of(file)))),
             repairs,
+            has_begun_repair: AtomicBool::new(false),
         })
     }
 
@@ -97,7 +109,12 @@ impl Told {
             return Ok(());
         };
         let written = lines.failed.map_or(Ok(lines.file), Err);
-        let put = written.and_then(|written| file.place.put(written, path));
+        let put = written.and_then(|written| {
+            if self.repairs {
+                file.place.keep_what_is_there()?;
+            }
+            file.place.put(written, path)
+        });
         put.map_err(|e| lost_diff_file(&file.place, &e))
     }
 
@@ -116,8 +133,8 @@ impl Told {
         }
     }
 
-    fn add_difference(&self, diff: KeyDiff) {
-        let Some(lines) = &self.for_report else {
+    fn add_difference(&self, which: Which, diff: KeyDiff) {
+        let Some(lines) = self.lines(which) else {
             return;
         };
         let difference = Difference {
@@ -134,15 +151,42 @@ impl Told {
         locked(lines).add(line.map_err(io::Error::from));
     }
 
-    /// Hands every difference to `take`, in the order in which they were told.
+    fn lines(&self, which: Which) -> Option<&Mutex<Lines>> {
+        let [found, left] = self.for_report.as_ref()?;
+        Some(match which {
+            Which::Found => found,
+            Which::Left => left,
+        })
+    }
+
+    /// Hands every difference to `take`: as it was found, or after a repair as what is left.
     ///
     /// # Errors
-    /// When the temporary file could not be written or read (a full disk), or `take` fails.
+    /// When a temporary file could not be written or read (a full disk), or `take` fails.
     pub(crate) fn differences(
         &self,
+        is_repaired: bool,
         mut take: impl FnMut(Difference) -> io::Result<()>,
     ) -> io::Result<()> {
-        let Some(lines) = &self.for_report else {
+        self.read(Which::Found, &mut |difference| {
+            // What was not known was not repaired.
+            match is_repaired && difference.mark != Mark::Unknown.char() {
+                true => Ok(()),
+                false => take(difference),
+            }
+        })?;
+        match is_repaired {
+            true => self.read(Which::Left, &mut take),
+            false => Ok(()),
+        }
+    }
+
+    fn read(
+        &self,
+        which: Which,
+        take: &mut dyn FnMut(Difference) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let Some(lines) = self.lines(which) else {
             return Ok(());
         };
         let mut lines = locked(lines);
@@ -162,17 +206,32 @@ impl Told {
 impl Listener for Told {
     fn found(&self, diff: KeyDiff) {
         self.add_line(&diff);
-        // What a repair changes is told again, as what it is then.
-        if diff.mark == Mark::Unknown || (diff.mark != Mark::Same && !self.repairs) {
-            self.add_difference(diff);
+        if diff.mark != Mark::Same {
+            self.add_difference(Which::Found, diff);
         }
     }
 
     fn left(&self, diff: KeyDiff) {
-        self.add_difference(diff);
+        self.add_difference(Which::Left, diff);
+    }
+
+    fn anew(&self) {
+        let which = match self.has_begun_repair.load(Ordering::Acquire) {
+            true => Which::Left,
+            false => Which::Found,
+        };
+        if let Some(lines) = self.lines(which) {
+            locked(lines).empty();
+        }
+        if let Some(file) = &self.diff_file
+            && let Some((lines, _)) = locked(&file.growing).as_mut()
+        {
+            lines.empty();
+        }
     }
 
     fn before_repair(&self) -> Result<(), String> {
+        self.has_begun_repair.store(true, Ordering::Release);
         self.put_diff_file()
     }
 }
@@ -187,6 +246,18 @@ impl Lines {
         Self {
             file: BufWriter::with_capacity(BUFFER_BYTES, file),
             failed: None,
+        }
+    }
+
+    /// Takes all lines away.
+    fn empty(&mut self) {
+        let file = &mut self.file;
+        let emptied = file.flush().and_then(|()| {
+            file.get_mut().set_len(0)?;
+            file.get_mut().rewind()
+        });
+        if let Err(e) = emptied {
+            self.failed.get_or_insert(e);
         }
     }
 
@@ -216,50 +287,68 @@ mod tests {
         }
     }
 
-    fn keys_of_report(told: &Told) -> Vec<String> {
+    fn spills() -> [File; 2] {
+        std::array::from_fn(|_| tempfile::tempfile().unwrap())
+    }
+
+    fn keys_of_report(told: &Told, is_repaired: bool) -> Vec<String> {
         let mut keys = Vec::new();
-        let mut take = |difference: Difference| {
+        let take = |difference: Difference| {
             keys.push(format!("{}{}", difference.mark, difference.key));
             Ok(())
         };
-        told.differences(&mut take).unwrap();
+        told.differences(is_repaired, take).unwrap();
         keys
     }
 
     #[test]
     fn each_key_goes_where_it_belongs() {
-        for (repairs, in_report) in [
-            (false, &["*b\\x0A", "+c", "!d", "*e"][..]),
-            (true, &["!d", "*e"][..]),
-        ] {
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("d");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d");
+        let place = OutputFile::check("--diff-file", &path).unwrap();
+        let told = Told::new(Some(place), Some(spills()), true).unwrap();
+        told.found(diff(Mark::Missing, b"of a server that was restarted", &[]));
+        told.anew();
+        told.found(diff(Mark::Same, b"a", &[]));
+        told.found(diff(Mark::Different, b"b\n", &["field \"f\""]));
+        told.found(diff(Mark::Extra, b"c", &[]));
+        told.found(diff(Mark::Unknown, b"d", &[]));
+        assert!(!path.exists());
+        told.before_repair().unwrap();
+        told.left(diff(Mark::Different, b"y", &[]));
+        told.anew();
+        told.left(diff(Mark::Different, b"e", &[]));
+        assert_eq!(keys_of_report(&told, false), ["*b\\x0A", "+c", "!d"]);
+        assert_eq!(keys_of_report(&told, true), ["!d", "*e"]);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "=\t3\ta\n*\t3\tb\\x0A\n+\t3\tc\n!\t3\td\n");
+        assert!(!told.drop_diff_file(), "it has its name");
+    }
+
+    #[test]
+    fn a_repair_takes_no_other_diff_files_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d");
+        for (repairs, expected) in [(false, 1), (false, 1), (true, 2), (true, 3), (false, 3)] {
             let place = OutputFile::check("--diff-file", &path).unwrap();
-            let spill = tempfile::tempfile().unwrap();
-            let told = Told::new(Some(place), Some(spill), repairs).unwrap();
-            told.found(diff(Mark::Same, b"a", &[]));
-            told.found(diff(Mark::Different, b"b\n", &["field \"f\""]));
-            told.found(diff(Mark::Extra, b"c", &[]));
-            told.found(diff(Mark::Unknown, b"d", &[]));
-            assert!(!path.exists());
-            told.before_repair().unwrap();
-            told.left(diff(Mark::Different, b"e", &[]));
-            assert_eq!(keys_of_report(&told), in_report);
-            let text = std::fs::read_to_string(&path).unwrap();
-            assert_eq!(text, "=\t3\ta\n*\t3\tb\\x0A\n+\t3\tc\n!\t3\td\n");
-            assert!(!told.drop_diff_file(), "it has its name");
+            let told = Told::new(Some(place), None, repairs).unwrap();
+            told.put_diff_file().unwrap();
+            let files = std::fs::read_dir(folder.path()).unwrap().count();
+            assert_eq!(files, expected);
         }
+        assert!(folder.path().join("d.2").exists());
     }
 
     #[test]
     fn a_full_disk_is_told_at_the_end() {
         let mut full = File::options();
         let full = full.read(true).write(true).open("/dev/full").unwrap();
-        let told = Told::new(None, Some(full), false).unwrap();
+        let spills = [full, tempfile::tempfile().unwrap()];
+        let told = Told::new(None, Some(spills), false).unwrap();
         for _ in 0..100_000 {
             told.found(diff(Mark::Different, b"key", &[]));
         }
-        let error = told.differences(|_| Ok(())).unwrap_err();
+        let error = told.differences(false, |_| Ok(())).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     }
 }
