@@ -303,6 +303,23 @@ fn function_libraries() {
     compare(&file, &target.uri(), &["--repair"]).exits_with(0);
 }
 
+/// What one primary of the source has is not extra, though another one lacks it.
+#[test]
+fn a_library_of_one_primary() {
+    let version = Version::REDIS_7_0;
+    let (source, target) = (Cluster::start(version, 2), Server::start(version));
+    load(&source.nodes()[0], "some", "1");
+    load(&target, "some", "1");
+    let options = ["--repair", "--delete-extra"];
+    let ran = compare(&source.uri(), &target.uri(), &options);
+    assert_eq!(number(&ran, "repaired", "functions_deleted"), 0, "{ran:#?}");
+    let list: Vec<redis::Value> = cmd("FUNCTION")
+        .arg("LIST")
+        .query(&mut target.client())
+        .expect("is a list");
+    assert_eq!(list.len(), 1);
+}
+
 /// A key of the same name in another db is none of a repair's business.
 #[test]
 fn the_same_name_in_another_db() {

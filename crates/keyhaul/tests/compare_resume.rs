@@ -209,3 +209,56 @@ fn a_repair_that_is_killed() {
     assert_eq!(keys(), missing);
     compare(&source.uri(), &target.uri(), &[]).exits_with(0);
 }
+
+/// What was the same in the process before says nothing of the one that came after it.
+#[test]
+fn servers_that_lost_their_keys() {
+    for of_target in [false, true] {
+        let (mut source, mut target, _) = ends();
+        let state = tempfile::tempdir().expect("a folder can be made");
+        let state_dir = state.path().display().to_string();
+        let options = ["--state-dir", &state_dir];
+        let running = start(&source.uri(), &target.uri(), &options);
+        running.wait_until("half is read", || calls(&source, "dump") > KEYS / 2);
+        running.process.kill();
+        running.finish();
+        // The twin has loaded a file, which is not there any more: it comes back empty, as the other one does.
+        let lost = if of_target { &mut target } else { &mut source };
+        lost.restart();
+        cmd("FLUSHALL")
+            .exec(&mut lost.client())
+            .expect("is permitted");
+        let ran = compare(&source.uri(), &target.uri(), &options).exits_with(1);
+        let remarks = ran.report["remarks"].to_string();
+        assert!(remarks.contains("since an earlier run"), "{ran:#?}");
+        assert_eq!(ran.count("same"), 0, "{ran:#?}");
+        let (there, gone) = if of_target {
+            ("missing", "extra")
+        } else {
+            ("extra", "missing")
+        };
+        assert!(ran.count(there) > KEYS - 1000, "{ran:#?}");
+        assert_eq!(ran.count(gone), 0, "{ran:#?}");
+    }
+}
+
+/// The same within one run, and nothing is deleted for it.
+#[test]
+fn servers_that_lose_their_keys_meanwhile() {
+    for of_target in [false, true] {
+        let (mut source, mut target, _) = ends();
+        let running = start(&source.uri(), &target.uri(), &["--retry-for", "10s"]);
+        running.wait_until("half is read", || calls(&source, "dump") > KEYS / 2);
+        let lost = if of_target { &mut target } else { &mut source };
+        lost.restart();
+        cmd("FLUSHALL")
+            .exec(&mut lost.client())
+            .expect("is permitted");
+        let ran = running.finish().exits_with(1);
+        let remarks = ran.report["remarks"].to_string();
+        assert!(remarks.contains("all keys are compared again"), "{ran:#?}");
+        assert_eq!(ran.count("same"), 0, "{ran:#?}");
+        let there = if of_target { "missing" } else { "extra" };
+        assert!(ran.count(there) > KEYS - 1000, "{ran:#?}");
+    }
+}

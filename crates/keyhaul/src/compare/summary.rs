@@ -178,7 +178,8 @@ fn equal(receipt: &CompareReceipt, depth: Depth, extent: Extent) -> String {
         Depth::Full => "in both directions, with their values",
         Depth::Quick => "in existence, type and expiry; values were not compared",
     };
-    let earlier = receipt.earlier.map(|earlier| {
+    let earlier = receipt.earlier.filter(|earlier| earlier.keys_same > 0);
+    let earlier = earlier.map(|earlier| {
         format!(
             "; about {} of them as an earlier run found them, up to {} before this one",
             size::show_count(earlier.keys_same),
