@@ -7,10 +7,11 @@
 //!   SCAN 17 | facts of the keys of the page before | SCAN 23 | facts of the keys of page 17 | ...
 //! ```
 
-use bytes::Bytes;
-use keyhaul_resp::{Token, encode};
+use bytes::{Bytes, BytesMut};
+use keyhaul_resp::{Token, Value, encode};
 
 use crate::error::{ClientError, ServerError};
+use crate::key_reads::Asking;
 use crate::reads::{ExpiryCommand, ReadConnection, ScanOptions, ScanPage};
 use crate::value_kind::ValueKind;
 
@@ -69,7 +70,7 @@ impl ReadConnection {
     }
 
     /// Asks for facts about these keys.
-    pub fn ask_facts(&mut self, keys: &[Bytes], asked: FactsAsked) {
+    pub fn ask_facts(&mut self, keys: &[Bytes], asked: FactsAsked, asking: Asking) {
         const MEMORY_USAGE: &[u8] = b"\r\n$6\r\nMEMORY\r\n$5\r\nUSAGE\r\n";
         let expiry_command: &[u8] = match self.expiry {
             ExpiryCommand::Absolute => b"PEXPIRETIME",
@@ -80,7 +81,13 @@ impl ReadConnection {
         if asks_time {
             encode::command(output, &[b"TIME"]);
         }
+        let lead = |output: &mut BytesMut| {
+            if asking == Asking::Yes {
+                encode::command(output, &[b"ASKING"]);
+            }
+        };
         for key in keys {
+            lead(output);
             match asked.samples {
                 None => output.extend_from_slice(b"*3"),
                 Some(_) => output.extend_from_slice(b"*5"),
@@ -92,12 +99,15 @@ impl ReadConnection {
                 encode::bulk_int(output, i64::from(samples));
             }
             if asked.key_type {
+                lead(output);
                 encode::command(output, &[b"TYPE", key]);
             }
             if asked.encoding {
+                lead(output);
                 encode::command(output, &[b"OBJECT", b"ENCODING", key]);
             }
             if asked.expiry {
+                lead(output);
                 encode::command(output, &[expiry_command, key]);
             }
         }
@@ -136,11 +146,12 @@ impl ReadConnection {
         &mut self,
         keys: usize,
         asked: FactsAsked,
+        asking: Asking,
     ) -> Result<Vec<Result<KeyAnswers, ServerError>>, ClientError> {
         let mut time = Ok(0);
         if asked.expiry && self.expiry == ExpiryCommand::Relative {
             time = match self.connection.value().await? {
-                keyhaul_resp::Value::Error(text) => Err(ServerError::new(text)),
+                Value::Error(text) => Err(ServerError::new(text)),
                 reply => Ok(crate::reads::time_us(&reply)
                     .ok_or_else(|| self.connection.unexpected("TIME"))?
                     / 1000),
@@ -148,7 +159,7 @@ impl ReadConnection {
         }
         let mut facts = Vec::with_capacity(keys);
         for _ in 0..keys {
-            facts.push(self.facts_of_one(asked, &time).await?);
+            facts.push(self.facts_of_one(asked, asking, &time).await?);
         }
         Ok(facts)
     }
@@ -156,48 +167,67 @@ impl ReadConnection {
     async fn facts_of_one(
         &mut self,
         asked: FactsAsked,
+        asking: Asking,
         time: &Result<i64, ServerError>,
     ) -> Result<Result<KeyAnswers, ServerError>, ClientError> {
         let mut answers = KeyAnswers::default();
-        let mut refusal = None;
-        match self.connection.token().await? {
+        let mut refusals = Vec::new();
+        match self.answer(asking, &mut refusals).await? {
             Token::Int(bytes) => answers.memory_bytes = u64::try_from(bytes).ok(),
             Token::Null => {}
-            Token::Error(text) => refusal = Some(ServerError::new(text)),
+            Token::Error(text) => refusals.push(ServerError::new(text)),
             _ => return Err(self.connection.unexpected("MEMORY USAGE")),
         }
         if asked.key_type {
-            match self.connection.token().await? {
+            match self.answer(asking, &mut refusals).await? {
                 Token::Simple(name) | Token::Bulk(name) => answers.key_type = Some(name),
-                Token::Error(text) => refusal = refusal.or(Some(ServerError::new(text))),
+                Token::Error(text) => refusals.push(ServerError::new(text)),
                 _ => return Err(self.connection.unexpected("TYPE")),
             }
         }
         if asked.encoding {
-            match self.connection.token().await? {
+            match self.answer(asking, &mut refusals).await? {
                 Token::Simple(name) | Token::Bulk(name) => answers.encoding = Some(name),
                 Token::Null => {}
-                // Before Redis 7.0, of a key that is gone.
-                Token::Error(text) if ServerError::new(text.clone()).mentions("no such key") => {}
-                Token::Error(text) => refusal = refusal.or(Some(ServerError::new(text))),
+                Token::Error(text) => {
+                    let error = ServerError::new(text);
+                    // Before Redis 7.0, of a key that is gone.
+                    if !error.mentions("no such key") {
+                        refusals.push(error);
+                    }
+                }
                 _ => return Err(self.connection.unexpected("OBJECT ENCODING")),
             }
         }
         if asked.expiry {
-            match (self.connection.token().await?, time) {
+            match (self.answer(asking, &mut refusals).await?, time) {
                 (Token::Int(left), _) if left < 0 => {}
                 (Token::Int(left), Ok(time_ms)) => {
                     answers.expire_at_ms = Some(time_ms.saturating_add(left));
                 }
-                (Token::Int(_), Err(error)) => refusal = refusal.or(Some(error.clone())),
-                (Token::Error(text), _) => refusal = refusal.or(Some(ServerError::new(text))),
+                (Token::Int(_), Err(error)) => refusals.push(error.clone()),
+                (Token::Error(text), _) => refusals.push(ServerError::new(text)),
                 _ => return Err(self.connection.unexpected("PEXPIRETIME")),
             }
         }
-        Ok(match refusal {
+        Ok(match refusals.into_iter().next() {
             None => Ok(answers),
             Some(error) => Err(error),
         })
+    }
+
+    /// The answer to one command, behind that to ASKING where it was sent.
+    async fn answer(
+        &mut self,
+        asking: Asking,
+        refusals: &mut Vec<ServerError>,
+    ) -> Result<Token, ClientError> {
+        if asking == Asking::Yes
+            && let Token::Error(text) = self.connection.token().await?
+        {
+            refusals.push(ServerError::new(text));
+        }
+        self.connection.token().await
     }
 
     /// The next of the lengths that were asked for.

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::keystats::{Sizes, keystats, shards_of, shards_told, sizes_of};
+use common::keystats::{Sizes, keystats, shards_of, shards_told, sizes_of, sizes_told};
 use common::{DEADLINE, command};
 use keyhaul_testkit::process::Process;
 use keyhaul_testkit::{Cluster, Dataset, Server, Version, key_slot};
@@ -118,6 +118,42 @@ fn nothing_at_all() {
         "{}",
         ran.stderr
     );
+}
+
+/// The keys of a slot that stays open are on two nodes.
+#[test]
+fn a_slot_that_is_on_its_way() {
+    for version in [Version::REDIS_7_0, Version::VALKEY_8_0] {
+        let cluster = Cluster::start(version, 2);
+        let slot = cluster.slots_of(0)[7];
+        let tag = (0..).map(|n| format!("{{{n}}}"));
+        let tag = { tag }
+            .find(|tag| key_slot(tag.as_bytes()) == slot)
+            .unwrap();
+        let mut link = cluster.nodes()[0].client();
+        for n in 0..300 {
+            let () = cmd("SET")
+                .arg(format!("{tag}{n}"))
+                .arg("v")
+                .query(&mut link)
+                .unwrap();
+        }
+        let sizes = sizes_of(&cluster.nodes()[0], 0);
+        cluster.begin_moving_slot(0, 1, slot, 100);
+        let held = |node: usize| -> u64 {
+            let mut link = cluster.nodes()[node].client();
+            cmd("DBSIZE").query(&mut link).unwrap()
+        };
+        assert_eq!((held(0), held(1)), (200, 100));
+        let told = keystats(&["slots", &cluster.uri(), "--shards", "16384"]);
+        assert_eq!(
+            shards_told(&told.stdout),
+            shards_of(&sizes, 16_384),
+            "{version}"
+        );
+        let told = keystats(&["memkeys", &cluster.uri(), "--mem-limit", "0"]);
+        assert_eq!(sizes_told(&told.stdout), sizes, "{version}");
+    }
 }
 
 #[test]

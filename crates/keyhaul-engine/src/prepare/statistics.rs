@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use keyhaul_client::{ClientError, FactsAsked, ScanOptions, ServerError, ValueKind};
+use keyhaul_client::{Asking, ClientError, FactsAsked, ScanOptions, ServerError, ValueKind};
 
 use crate::place::Place;
 use crate::plan::{PlanError, SideName, SidePlan};
@@ -125,9 +125,9 @@ async fn check_facts(source: &mut Probed, asked: FactsAsked) -> Result<(), PlanE
     for (_, question, what, grant) in questions.into_iter().filter(|(is_asked, ..)| *is_asked) {
         let tried = async {
             let connection = &mut source.connection;
-            connection.ask_facts(std::slice::from_ref(&key), question);
+            connection.ask_facts(std::slice::from_ref(&key), question, Asking::No);
             connection.send_asked().await?;
-            connection.next_facts(1, question).await
+            connection.next_facts(1, question, Asking::No).await
         };
         let tried: Result<_, ClientError> = tried.await;
         let answers = tried.map_err(|e| source.error(e))?;

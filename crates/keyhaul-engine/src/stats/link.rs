@@ -140,7 +140,12 @@ impl NodeLink {
         self.patience.success(ledger);
     }
 
-    /// Drops the connection (replies may be outstanding) and waits.
+    /// Drops the connection: replies may be outstanding.
+    pub(super) fn close(&mut self) {
+        self.connection = None;
+    }
+
+    /// Drops the connection and waits.
     ///
     /// # Errors
     /// As [`Site::recover`].
@@ -149,7 +154,7 @@ impl NodeLink {
         error: &ClientError,
         ledger: &Ledger,
     ) -> Result<(), GaveUp> {
-        self.connection = None;
+        self.close();
         self.site.recover(error, &mut self.patience, ledger).await
     }
 

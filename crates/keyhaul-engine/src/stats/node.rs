@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use keyhaul_client::{
-    Action, ClientError, FactsAsked, KeyAnswers, ReadConnection, ScanOptions, ServerError, Slot,
-    SlotSet, ValueKind,
+    Action, Asking, ClientError, FactsAsked, KeyAnswers, ReadConnection, ScanOptions, ServerError,
+    Slot, SlotSet, ValueKind,
 };
 use keyhaul_rdb::KeyType;
 use tokio::sync::mpsc;
@@ -46,6 +46,8 @@ pub(super) struct Start {
 /// Reads one primary.
 pub(super) struct NodeReader {
     pub link: NodeLink,
+    /// To the primary itself, for keys whose slot is on its way to it. Opened when there is one.
+    pub strays: NodeLink,
     pub rules: Arc<Rules>,
     /// Only keys of these slots; `None`: all.
     pub slots: Option<SlotSet>,
@@ -167,14 +169,15 @@ impl NodeReader {
                         connection.ask_scan(batch.cursor, &self.rules.scan);
                         asked.push_back(Asked::Page);
                     }
-                    connection.ask_facts(&batch.keys, self.rules.asked);
+                    connection.ask_facts(&batch.keys, self.rules.asked, Asking::No);
                     connection.send_asked().await?;
                     asked.push_back(Asked::Facts(batch));
                 }
                 Asked::Facts(mut batch) => {
-                    let facts = connection.next_facts(batch.keys.len(), self.rules.asked);
-                    let facts = facts.await?;
+                    let (keys, wanted) = (batch.keys.len(), self.rules.asked);
+                    let facts = connection.next_facts(keys, wanted, Asking::No).await?;
                     self.take_facts(reading.db, &mut batch, facts)?;
+                    self.look_for_strays(reading.db, &mut batch).await?;
                     if self.rules.lengths {
                         let (connection, _) = self.link.get(&self.ledger).await?;
                         connection.ask_lengths(with_kinds(&batch.rows));
@@ -190,6 +193,29 @@ impl NodeReader {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Asks once more about the keys that the server told to be elsewhere although SCAN found them there: their slot is on
+    /// its way to it. Over a connection of its own, as pages are to be told in their order.
+    async fn look_for_strays(&mut self, db: u32, batch: &mut Batch) -> Result<(), Broken> {
+        if batch.keys.is_empty() {
+            return Ok(());
+        }
+        let (keys, wanted) = (batch.keys.len(), self.rules.asked);
+        let asked = async {
+            let (connection, _) = self.strays.get(&self.ledger).await?;
+            connection.ask_facts(&batch.keys, wanted, Asking::Yes);
+            connection.send_asked().await?;
+            connection.next_facts(keys, wanted, Asking::Yes).await
+        };
+        let facts: Result<_, ClientError> = asked.await;
+        if facts.is_err() {
+            self.strays.close();
+        }
+        self.take_facts(db, batch, facts?)?;
+        // What is left is elsewhere indeed; the slot is read again when it has moved.
+        batch.keys.clear();
         Ok(())
     }
 
@@ -220,7 +246,7 @@ impl NodeReader {
         Ok(self.send(Told::Again(again)).await?)
     }
 
-    /// Makes rows of what was answered. What is gone or elsewhere is left out.
+    /// Makes rows of what was answered. What is gone is left out; the keys that are elsewhere stay.
     fn take_facts(
         &mut self,
         db: u32,
@@ -235,6 +261,7 @@ impl NodeReader {
                     Some(_) => {}
                     None => Progress::add(&self.ledger.progress.keys_gone, 1),
                 },
+                Err(error) if is_elsewhere(&error) => batch.keys.push(key),
                 Err(error) => self.refused(db, &key, error)?,
             }
         }
@@ -248,8 +275,6 @@ impl NodeReader {
     fn refused(&self, db: u32, key: &Bytes, error: ServerError) -> Result<(), Broken> {
         let is_about_key = error.mentions("access") && error.is_forbidden();
         match error.action() {
-            // It lives elsewhere by now; the slot is read again when it has moved.
-            Action::Moved { .. } | Action::Ask { .. } => Ok(()),
             Action::GiveUp
                 if error.is_unknown_command() || error.is_forbidden() && !is_about_key =>
             {
@@ -298,6 +323,10 @@ impl NodeReader {
         // Nobody listens any more only when the job was halted.
         self.output.send(told).await.map_err(|_| GaveUp)
     }
+}
+
+fn is_elsewhere(error: &ServerError) -> bool {
+    matches!(error.action(), Action::Moved { .. } | Action::Ask { .. })
 }
 
 /// What a cursor belongs to.

@@ -63,8 +63,13 @@ impl Servers {
                 Some((link, start)) => (link, Some(start)),
                 None => (self.link(node_id.clone()), None),
             };
+            let strays = LinkOptions {
+                prefers_replica: false,
+                ..self.link
+            };
             let reader = NodeReader {
                 link,
+                strays: NodeLink::new(self.site.clone(), node_id.clone(), strays),
                 rules: self.rules.clone(),
                 slots: round.slots.clone(),
                 start,

@@ -57,11 +57,16 @@ pub(crate) fn shards_told(text: &str) -> Vec<[u64; 4]> {
 pub(crate) fn sizes_of(server: &Server, db: u32) -> Sizes {
     let mut link = server.connection(db);
     let keys: Vec<Vec<u8>> = cmd("KEYS").arg("*").query(&mut link).expect("is answered");
-    let mut size = |key: &Vec<u8>| -> u64 {
-        let asked = cmd("MEMORY").arg("USAGE").arg(key).query(&mut link);
-        asked.expect("is answered")
-    };
-    keys.iter().map(|key| (key.clone(), size(key))).collect()
+    let mut sizes = Sizes::new();
+    for part in keys.chunks(1000) {
+        let mut pipe = redis::pipe();
+        for key in part {
+            pipe.cmd("MEMORY").arg("USAGE").arg(key);
+        }
+        let told: Vec<u64> = pipe.query(&mut link).expect("is answered");
+        sizes.extend(part.iter().cloned().zip(told));
+    }
+    sizes
 }
 
 /// The shards of these keys that hold something, each slot computed here.
