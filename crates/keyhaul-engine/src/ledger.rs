@@ -83,6 +83,12 @@ impl Ledger {
             .clone()
     }
 
+    /// Keys that the job has copied, in earlier runs too.
+    pub(crate) fn keys_copied(&self) -> u64 {
+        let before = self.copied_before.load(Ordering::Relaxed);
+        before + self.progress.keys_copied.load(Ordering::Relaxed)
+    }
+
     /// Begins a pass that looks at all keys again: what was counted and listed of them holds no more.
     pub(crate) fn begin_anew(&self) {
         self.progress.begin_anew();

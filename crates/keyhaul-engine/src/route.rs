@@ -115,6 +115,7 @@ impl Outlet {
         let budget_units = u32::try_from(options.memory_bytes / CHARGE_UNIT)
             .unwrap_or(u32::MAX / 8)
             .max(1);
+        let stop = ledger.stop.clone();
         Self {
             conversion: Arc::new(conversion),
             source_version: options.source_version,
@@ -125,7 +126,7 @@ impl Outlet {
             lanes: Arc::new(lanes),
             budget: Arc::new(Semaphore::new(budget_units as usize)),
             budget_units,
-            throttle: Arc::new(Throttle::new(options.rate_limit)),
+            throttle: Arc::new(Throttle::new(options.rate_limit, stop)),
         }
     }
 

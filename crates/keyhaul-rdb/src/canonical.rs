@@ -6,12 +6,14 @@ use crate::elements::{Element, ElementReader};
 use crate::error::{Flaw, RdbError};
 use crate::form::Form;
 use crate::key_type::KeyType;
+use crate::vector_set::{VectorPart, VectorSetReader};
 
 /// What a value is, apart from the form it lies in.
 ///
 /// The elements of lists, strings and streams count in their order, those of sets, sorted sets and
 /// hashes in none. Scores are compared bit by bit, but -0 is 0: servers from 7.0 on do not keep the
-/// difference in a listpack. Modules' values count as the bytes they are.
+/// difference in a listpack. Vector sets count as what they hold, without the index over it; other modules' values as
+/// the bytes they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Canonical {
     /// The type of the key.
@@ -20,6 +22,8 @@ pub struct Canonical {
     pub elements: u64,
     /// 128 bits over all of them.
     pub digest: u128,
+    /// It is about the bytes of a module's value, and other bytes may mean the same to the module.
+    pub is_opaque: bool,
 }
 
 /// How much is known of a stream: forms before RDB 10 know less, and what only one of two values can
@@ -47,8 +51,7 @@ impl StreamDetail {
 
 /// Computes a [`Canonical`] while the bytes of a value arrive.
 pub struct CanonicalReader {
-    /// `None`: a module's value.
-    elements: Option<ElementReader>,
+    reading: Reading,
     sum: Sum,
     form: Form,
 }
@@ -59,11 +62,20 @@ impl std::fmt::Debug for CanonicalReader {
     }
 }
 
+enum Reading {
+    Elements(ElementReader),
+    VectorSet(VectorSetReader),
+    /// A module's value.
+    Bytes,
+}
+
 struct Sum {
     seed: u64,
     detail: StreamDetail,
     is_ordered: bool,
     elements: u64,
+    /// Of a module's value.
+    bytes: u64,
     unordered: u128,
     ordered: Xxh3,
 }
@@ -75,20 +87,21 @@ impl CanonicalReader {
     /// # Errors
     /// [`Flaw::OldModule`].
     pub fn new(form: Form, seed: u64, detail: StreamDetail) -> Result<Self, Flaw> {
-        let elements = match form {
-            Form::Module => None,
-            _ => Some(ElementReader::new(form)?),
+        let reading = match form {
+            Form::Module => Reading::VectorSet(VectorSetReader::new()?),
+            _ => Reading::Elements(ElementReader::new(form)?),
         };
         Ok(Self {
-            elements,
+            reading,
             sum: Sum {
                 seed,
                 detail,
                 is_ordered: matches!(
                     form.key_type(),
-                    KeyType::String | KeyType::List | KeyType::Stream | KeyType::Module
+                    KeyType::String | KeyType::List | KeyType::Stream
                 ),
                 elements: 0,
+                bytes: 0,
                 unordered: 0,
                 ordered: Xxh3::with_seed(seed),
             },
@@ -102,11 +115,23 @@ impl CanonicalReader {
     /// # Errors
     /// [`Flaw`], and how far into `input` it lies.
     pub fn push(&mut self, input: &[u8]) -> Result<usize, (Flaw, usize)> {
-        let Self { elements, sum, .. } = self;
-        match elements {
-            Some(reader) => reader.push(input, usize::MAX, &mut |element| sum.add(element)),
-            None => {
-                sum.elements += input.len() as u64;
+        let Self { reading, sum, .. } = self;
+        match reading {
+            Reading::Elements(reader) => {
+                reader.push(input, usize::MAX, &mut |element| sum.add(element))
+            }
+            Reading::VectorSet(reader) => {
+                let pushed = reader.push(input, &mut |part| sum.add_vector(part));
+                let used = *pushed.as_ref().unwrap_or(&input.len());
+                sum.ordered.update(input.get(..used).unwrap_or_default());
+                sum.bytes += used as u64;
+                if pushed.is_err() {
+                    *reading = Reading::Bytes;
+                }
+                Ok(used)
+            }
+            Reading::Bytes => {
+                sum.bytes += input.len() as u64;
                 sum.ordered.update(input);
                 Ok(input.len())
             }
@@ -115,23 +140,21 @@ impl CanonicalReader {
 
     /// The digest; `None`: the value is not complete.
     pub fn finish(self) -> Option<Canonical> {
-        if self.elements.is_some_and(|reader| !reader.is_done()) {
-            return None;
-        }
-        let Sum {
-            is_ordered,
-            elements,
-            unordered,
-            ordered,
-            ..
-        } = self.sum;
+        let is_opaque = match &self.reading {
+            Reading::Elements(reader) if !reader.is_done() => return None,
+            Reading::VectorSet(reader) if !reader.is_done() => return None,
+            Reading::Elements(_) | Reading::VectorSet(_) => false,
+            Reading::Bytes => true,
+        };
+        let sum = self.sum;
         Some(Canonical {
             key_type: self.form.key_type(),
-            elements,
-            digest: match is_ordered {
-                true => ordered.digest128(),
-                false => unordered,
+            elements: if is_opaque { sum.bytes } else { sum.elements },
+            digest: match sum.is_ordered || is_opaque {
+                true => sum.ordered.digest128(),
+                false => sum.unordered,
             },
+            is_opaque,
         })
     }
 }
@@ -174,6 +197,30 @@ impl Sum {
         if !self.is_ordered {
             self.unordered = self.unordered.wrapping_add(one.digest128());
         }
+    }
+}
+
+impl Sum {
+    fn add_vector(&mut self, part: VectorPart<'_>) {
+        let mut one = Xxh3::with_seed(self.seed);
+        let mut put = |bytes: &[u8]| one.update(bytes);
+        match part {
+            VectorPart::Frame(frame) => numbers(&frame, &mut put),
+            VectorPart::Matrix(matrix) => text(b'm', matrix, &mut put),
+            VectorPart::Element {
+                name,
+                attributes,
+                vector,
+                scale,
+            } => {
+                self.elements += 1;
+                text(b'e', name, &mut put);
+                text(b'a', attributes, &mut put);
+                text(b'v', vector, &mut put);
+                numbers(&[scale], &mut put);
+            }
+        }
+        self.unordered = self.unordered.wrapping_add(one.digest128());
     }
 }
 

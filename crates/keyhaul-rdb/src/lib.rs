@@ -23,6 +23,7 @@ mod same;
 mod stream_id;
 mod stream_node;
 mod text;
+mod vector_set;
 mod versions;
 mod walk;
 

@@ -10,7 +10,7 @@ use keyhaul_engine::options::{
 use keyhaul_engine::place::Place;
 use keyhaul_engine::transform::{DbMap, Glob, PrefixRename};
 
-use crate::args::{BigKeysArgs, CopyArgs, EveryKeyArgs, ReplicateArgs, SharedArgs};
+use crate::args::{BigKeysArgs, CopyArgs, EveryKeyArgs, ReplicateArgs, ResumeArgs, SharedArgs};
 use crate::args::{LossArg, MethodArg, ModeArg, OnConflictArg, ProgressArg, VerifyArg};
 use crate::usage::UsageError;
 use crate::{duration, endpoint_args, size};
@@ -194,6 +194,17 @@ fn copying(args: &CopyArgs, environment: &Environment, options: CopyOptions) -> 
             VerifyArg::Quick => Verify::Quick,
             VerifyArg::Full => Verify::Full,
         },
+        ..resuming(&args.resume, environment, options)
+    }
+}
+
+/// What the commands add that go on where an earlier run stopped.
+pub(crate) fn resuming(
+    args: &ResumeArgs,
+    environment: &Environment,
+    options: CopyOptions,
+) -> CopyOptions {
+    CopyOptions {
         state_dir: args.state_dir.clone().or_else(|| environment.state_dir()),
         needs_state_dir: args.state_dir.is_some(),
         restart: args.restart,

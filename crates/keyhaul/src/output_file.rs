@@ -79,6 +79,24 @@ impl OutputFile {
         File::open(self.folder())?.sync_all()
     }
 
+    /// Gives a file that is there another name: with the next number that is free behind it.
+    pub(crate) fn keep_what_is_there(&self) -> io::Result<()> {
+        if !self.path.is_file() {
+            return Ok(());
+        }
+        for number in 1_u32.. {
+            let mut name = self.path.clone().into_os_string();
+            name.push(format!(".{number}"));
+            // A link is made only where nothing is, in one step.
+            match fs::hard_link(&self.path, &name) {
+                Ok(()) => return Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(_) => return fs::rename(&self.path, &name),
+            }
+        }
+        Ok(())
+    }
+
     fn folder(&self) -> &Path {
         match self.path.parent() {
             Some(folder) if folder != Path::new("") => folder,

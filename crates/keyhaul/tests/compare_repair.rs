@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 
 use common::big::staging_keys;
 use common::compare::{Compared, End, Row, clone_keys, compare, rows, script, truth, twin};
-use common::copying::{noise, run};
+use common::copying::{copy, noise, run};
 use keyhaul_testkit::diff::{DiffOptions, View, assert_equal, assert_equal_with};
 use keyhaul_testkit::{Cluster, Dataset, Server, Version};
+use redis::cmd;
 
 /// Key, how it is made on both sides, how it is changed on the target; the last column is the line that tells.
 const PLANTED: &[(&str, &str, &str, &str)] = &[
@@ -248,4 +249,88 @@ fn a_large_value() {
     }
     compare(&source.uri(), &target.uri(), &["--repair"]).exits_with(0);
     assert_equal(&View::server(&source), &View::server(&target));
+}
+
+const LIBRARY: &str =
+    "#!lua name=NAME\nredis.register_function('fNAME', function() return VALUE end)";
+
+fn load(server: &Server, name: &str, value: &str) {
+    let code = LIBRARY.replace("NAME", name).replace("VALUE", value);
+    cmd("FUNCTION")
+        .arg("LOAD")
+        .arg("REPLACE")
+        .arg(code)
+        .exec(&mut server.client())
+        .expect("is taken");
+}
+
+#[test]
+fn function_libraries() {
+    let version = Version::REDIS_7_0;
+    let (source, target) = (Server::start(version), Server::start(version));
+    for (server, name, value) in [
+        (&source, "same", "1"),
+        (&target, "same", "1"),
+        (&source, "other", "1"),
+        (&target, "other", "2"),
+        (&source, "missing", "1"),
+        (&target, "extra", "1"),
+    ] {
+        load(server, name, value);
+    }
+    let repair = |more: &[&str]| {
+        let options = [&["--repair"], more].concat();
+        compare(&source.uri(), &target.uri(), &options)
+    };
+    let ran = repair(&["--delete-extra", "--dry-run"]).exits_with(1);
+    assert_eq!(number(&ran, "repaired", "functions_copied"), 2, "{ran:#?}");
+    assert_eq!(number(&ran, "repaired", "functions_deleted"), 1, "{ran:#?}");
+    let ran = repair(&[]).exits_with(1);
+    let left = ran.report["functions"].to_string();
+    assert_eq!(left, "[\"function library 'extra' is only on the target\"]");
+    let ran = repair(&["--delete-extra"]).exits_with(0);
+    assert_eq!(number(&ran, "repaired", "functions_deleted"), 1, "{ran:#?}");
+    compare(&source.uri(), &target.uri(), &[]).exits_with(0);
+    // And where one end is a file.
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let file = folder.path().join("f.rdb").display().to_string();
+    copy(&source.uri(), &file, &[]).exits_with(0);
+    compare(&file, &target.uri(), &[]).exits_with(0);
+    load(&target, "other", "3");
+    let ran = compare(&file, &target.uri(), &[]).exits_with(1);
+    let found = ran.report["functions"].to_string();
+    assert_eq!(found, "[\"function library 'other' differs\"]", "{ran:#?}");
+    compare(&file, &target.uri(), &["--repair"]).exits_with(0);
+}
+
+/// A key of the same name in another db is none of a repair's business.
+#[test]
+fn the_same_name_in_another_db() {
+    let version = Version::REDIS_7_0;
+    let (source, target) = (Server::start(version), Server::start(version));
+    for db in [0, 1] {
+        for server in [&source, &target] {
+            script(&mut server.connection(db), "key", "SET @ a");
+        }
+    }
+    script(&mut target.connection(1), "key", "SET @ b");
+    let diffs = tempfile::NamedTempFile::new().expect("a file can be made");
+    std::fs::write(diffs.path(), "*\t1\tkey\n").expect("takes a line");
+    let only = diffs.path().display().to_string();
+    // Differs since, and was not asked for.
+    script(&mut target.connection(0), "key", "SET @ c");
+    let ran = compare(
+        &source.uri(),
+        &target.uri(),
+        &["--repair", "--only-keys", &only],
+    );
+    ran.exits_with(0);
+    let value = |db| -> String {
+        let mut connection = target.connection(db);
+        cmd("GET")
+            .arg("key")
+            .query(&mut connection)
+            .expect("is text")
+    };
+    assert_eq!((value(0), value(1)), ("c".to_owned(), "a".to_owned()));
 }

@@ -3,13 +3,13 @@
 //! Whatever stands behind a line that cannot be read is dropped: it may have been written by a machine
 //! that lost its power in the middle. A shorter journal only means more work; it is never wrong.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, BufRead, Read, Write};
 
 use bytes::Bytes;
 
 use super::record::{Header, LINE_BYTES_MAX, Record, VERSION, Version, line};
-use super::{BigKeyState, JobIdentity, MARKS_KEPT, NotMovedRecord, ScanPosition};
+use super::{BigKeyState, JobIdentity, MARKS_KEPT, NotMovedRecord, OpenKey, ScanPosition};
 
 /// What a file turned out to be.
 #[derive(Debug)]
@@ -27,7 +27,6 @@ pub(super) enum Loaded {
 pub(super) struct Saved {
     pub at_ms: i64,
     pub position: ScanPosition,
-    pub keys_copied: u64,
 }
 
 /// What of a journal is not overtaken by later lines.
@@ -40,10 +39,14 @@ pub(super) struct Alive {
     pub stats: Option<serde_json::Value>,
     /// The last one of each db of each node; the latest of all is the last.
     pub positions: Vec<Saved>,
+    /// Keys that the job was done with, as noted last.
+    pub keys_done: u64,
     /// At the place that is its number.
     pub big_keys: Vec<BigKeyState>,
     /// Each key once, with the last reason.
     pub not_moved: Vec<NotMovedRecord>,
+    /// Keys of a comparison that are not known to be the same.
+    pub open: BTreeSet<OpenKey>,
     /// Lines behind the readable part. A last line without an end does not count: that is how a
     /// journal looks after a power cut.
     pub lines_dropped: u64,
@@ -64,22 +67,26 @@ impl Alive {
             Record::Position {
                 at_ms,
                 position,
-                keys_copied,
+                keys_done,
             } => {
-                let is_other = |saved: &Saved| {
-                    saved.position.db != position.db || saved.position.node_id != position.node_id
-                };
+                let is_other = |saved: &Saved| !saved.position.is_of_the_same_scan(&position);
                 self.positions.retain(is_other);
-                self.positions.push(Saved {
-                    at_ms,
-                    position,
-                    keys_copied,
-                });
+                self.positions.push(Saved { at_ms, position });
+                self.keys_done = keys_done;
+            }
+            Record::Open(key) => {
+                self.open.insert(key);
+            }
+            Record::Settled { key, keys_done } => {
+                self.open.remove(&key);
+                self.keys_done = keys_done;
             }
             Record::Target { target } => self.target = Some(target),
             Record::Stats { state } => self.stats = Some(state),
             Record::Anew => {
                 self.positions.clear();
+                self.open.clear();
+                self.keys_done = 0;
                 for state in &mut self.big_keys {
                     state.marks.clear();
                     state.is_done = false;
@@ -148,13 +155,6 @@ impl Alive {
         if let Some(state) = self.stats.clone() {
             output.write_all(&line(&Record::Stats { state })?)?;
         }
-        for saved in self.positions.iter().cloned() {
-            output.write_all(&line(&Record::Position {
-                at_ms: saved.at_ms,
-                position: saved.position,
-                keys_copied: saved.keys_copied,
-            })?)?;
-        }
         for (big, state) in (0..).zip(&self.big_keys) {
             let key = state.key.clone();
             output.write_all(&line(&Record::Big { big, key })?)?;
@@ -167,6 +167,18 @@ impl Alive {
         }
         for record in &self.not_moved {
             output.write_all(&line(&Record::NotMoved(record.clone()))?)?;
+        }
+        // What is not settled stands before the positions that are behind it: a journal that is cut short must not claim
+        // more than it holds.
+        for key in &self.open {
+            output.write_all(&line(&Record::Open(key.clone()))?)?;
+        }
+        for saved in self.positions.iter().cloned() {
+            output.write_all(&line(&Record::Position {
+                at_ms: saved.at_ms,
+                position: saved.position,
+                keys_done: self.keys_done,
+            })?)?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The checkpoint of a copy job: what the same command needs to know to go on where this run stops.
+//! The checkpoint of a job: what the same command needs to know to go on where this run stops.
 //!
 //! It is a journal, one file per job in the state folder, to which lines are appended ([`record`]). What
 //! is noted must be out of this process before the job relies on it, many times a second, so it has to
@@ -29,6 +29,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::ledger::Ledger;
 pub(crate) use error::CheckpointError;
 use load::{Alive, Loaded};
 use record::{Record, VERSION, line};
@@ -60,12 +61,32 @@ impl JobIdentity {
 /// How far the scan of one db of a node has come: all that it returned before is settled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ScanPosition {
+    /// It is the target that is scanned, as a comparison does too.
+    #[serde(default)]
+    pub of_target: bool,
     pub node_id: String,
     /// The process of the server that gave out the cursor.
     pub process: String,
     pub db: u32,
     /// Where it goes on; 0: the db is at its end.
     pub cursor: u64,
+}
+
+impl ScanPosition {
+    /// Whether the other one is a position in the same db of the same node.
+    fn is_of_the_same_scan(&self, other: &Self) -> bool {
+        (self.of_target, self.db, &self.node_id) == (other.of_target, other.db, &other.node_id)
+    }
+}
+
+/// A key that a comparison has seen and that is not known to be the same on both sides.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct OpenKey {
+    /// Db and name are those on the target, and the source seems not to have it.
+    pub of_target: bool,
+    pub db: u32,
+    #[serde(with = "record::hex_bytes")]
+    pub key: Bytes,
 }
 
 /// How much of a big key is built.
@@ -157,14 +178,16 @@ pub(crate) struct Resumed {
     pub target: Option<String>,
     /// What was last noted of statistics.
     pub stats: Option<serde_json::Value>,
-    /// At most one for each db of a node.
+    /// At most one for each db of a node, and of each end where both are scanned.
     pub positions: Vec<ScanPosition>,
     /// In the order in which they were found.
     pub big_keys: Vec<BigKeyState>,
     /// Each key once, with the last reason.
     pub not_moved: Vec<NotMovedRecord>,
-    /// As noted with the last position.
-    pub keys_copied: u64,
+    /// Keys that the job was done with, copied or found to be the same, as noted last.
+    pub keys_done: u64,
+    /// Of a comparison.
+    pub open: Vec<OpenKey>,
     /// Lines of a damaged journal that were dropped; 0 after a kill or a power cut.
     pub lines_dropped: u64,
 }
@@ -252,15 +275,15 @@ impl Checkpoint {
         &self.path
     }
 
-    /// Notes how far a scan has come, and how many keys the job has copied.
-    pub(crate) fn position(&self, position: &ScanPosition, keys_copied: u64) {
+    /// Notes how far a scan has come, and with how many keys the job is done.
+    pub(crate) fn position(&self, position: &ScanPosition, keys_done: u64) {
         let position = position.clone();
         self.append(
             &mut self.lock(),
             &Record::Position {
                 at_ms: now_ms(),
                 position,
-                keys_copied,
+                keys_done,
             },
         );
     }
@@ -271,7 +294,7 @@ impl Checkpoint {
         self.append(&mut self.lock(), &Record::Target { target });
     }
 
-    /// Notes that all keys are copied once more: positions are void, and no big key is done.
+    /// Notes that all keys are gone over once more: positions are void, and no big key is done.
     pub(crate) fn begin_anew(&self) {
         self.append(&mut self.lock(), &Record::Anew);
     }
@@ -338,9 +361,45 @@ impl Checkpoint {
         file::replace(&self.path, &alive, &self.identity)
     }
 
+    /// Notes a key that a comparison does not know to be the same.
+    pub(crate) fn open_key(&self, key: OpenKey) {
+        self.append(&mut self.lock(), &Record::Open(key));
+    }
+
+    /// Notes that such a key turned out to be the same, and how many keys are.
+    pub(crate) fn settled(&self, key: OpenKey, keys_done: u64) {
+        self.append(&mut self.lock(), &Record::Settled { key, keys_done });
+    }
+
+    /// Notes that this run cannot be gone on with, and nothing from then on.
+    pub(crate) fn give_up(&self, reason: String) {
+        let mut inner = self.lock();
+        self.append(&mut inner, &Record::Anew);
+        inner.failure.get_or_insert(reason);
+    }
+
     /// Why nothing is noted any more, in one line; `None`: all was written so far.
     pub(crate) fn failure(&self) -> Option<String> {
         self.lock().failure.clone()
+    }
+
+    /// At the end: a job that is done leaves no checkpoint. Returns where that of one is which is not.
+    pub(crate) fn close(&self, ledger: &Ledger, is_stopped: bool) -> Option<PathBuf> {
+        if !is_stopped {
+            if let Err(e) = self.finish() {
+                ledger.remark(keyhaul_client::chain(&e));
+            }
+            return None;
+        }
+        match self.failure() {
+            None => Some(self.path().to_owned()),
+            Some(reason) => {
+                ledger.remark(format!(
+                    "how far it came could not be saved all the time ({reason}): the same command may begin anew"
+                ));
+                None
+            }
+        }
     }
 
     /// The job came to its end: the file goes. What is noted later is lost.
@@ -422,7 +481,8 @@ fn resumed(alive: &Alive) -> Resumed {
         positions: positions.collect(),
         big_keys: alive.big_keys.clone(),
         not_moved: alive.not_moved.clone(),
-        keys_copied: last.map_or(0, |saved| saved.keys_copied),
+        keys_done: last.map_or(0, |_| alive.keys_done),
+        open: alive.open.iter().cloned().collect(),
         lines_dropped: alive.lines_dropped,
     }
 }

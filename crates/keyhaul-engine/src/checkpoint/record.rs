@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! {"keyhaul_journal":1,"source":"..","target":"..","options":"..","began_at_ms":..}    first line
-//! {"is":"position","at_ms":..,"node_id":"..","process":"..","db":0,"cursor":17,"keys_copied":..}
+//! {"is":"position","at_ms":..,"of_target":false,"node_id":"..","process":"..","db":0,"cursor":17,"keys_done":..}
 //! {"is":"big","big":0,"db":0,"key":"<hex>","memory_bytes":..}                    numbers a key
 //! {"is":"mark","big":0,"elements":..,"digest":"<32 hex>","last_id":null,"generation":0}
 //! {"is":"reset","big":0}
 //! {"is":"done","big":0}
 //! {"is":"not_moved","db":0,"key":"<hex>","reason":".."}
 //! {"is":"stats","state":{..}}                                                    takes the place of the one before
+//! {"is":"open","of_target":false,"db":0,"key":"<hex>"}                           of a comparison
+//! {"is":"settled","of_target":false,"db":0,"key":"<hex>","keys_done":..}
 //! ```
 //!
 //! A kind of line that an older keyhaul cannot read needs a new [`VERSION`].
@@ -18,7 +20,7 @@ use std::io;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{BigKey, JobIdentity, Mark, NotMovedRecord, ScanPosition};
+use super::{BigKey, JobIdentity, Mark, NotMovedRecord, OpenKey, ScanPosition};
 
 /// The format that is written, and the newest that is read.
 pub(super) const VERSION: u64 = 1;
@@ -51,7 +53,7 @@ pub(super) enum Record {
         at_ms: i64,
         #[serde(flatten)]
         position: ScanPosition,
-        keys_copied: u64,
+        keys_done: u64,
     },
     Big {
         big: u64,
@@ -70,6 +72,12 @@ pub(super) enum Record {
         big: u64,
     },
     NotMoved(NotMovedRecord),
+    Open(OpenKey),
+    Settled {
+        #[serde(flatten)]
+        key: OpenKey,
+        keys_done: u64,
+    },
     Target {
         target: String,
     },

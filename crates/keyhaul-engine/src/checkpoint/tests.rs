@@ -46,6 +46,7 @@ fn lines(folder: &TempDir) -> Vec<String> {
 
 fn position(node_id: &str, db: u32, cursor: u64) -> ScanPosition {
     ScanPosition {
+        of_target: false,
         node_id: node_id.to_owned(),
         process: "p1".to_owned(),
         db,
@@ -125,7 +126,7 @@ fn expect_filled(resumed: &Resumed) {
         position("n1", 0, 0),
     ];
     assert_eq!(resumed.positions, positions);
-    assert_eq!(resumed.keys_copied, 13);
+    assert_eq!(resumed.keys_done, 13);
     assert!(resumed.began_at_ms > 1_600_000_000_000 && resumed.saved_at_ms >= resumed.began_at_ms);
     let big_keys = [
         state(big(0, BINARY), &[100, 200], false),
@@ -195,7 +196,7 @@ fn notes_go_on_behind_a_compacted_journal() {
     ];
     assert_eq!(resumed.big_keys, big_keys);
     assert_eq!(resumed.positions.last(), Some(&position("n2", 0, 4)));
-    assert_eq!((resumed.positions.len(), resumed.keys_copied), (3, 20));
+    assert_eq!((resumed.positions.len(), resumed.keys_done), (3, 20));
 }
 
 #[test]
@@ -278,7 +279,7 @@ fn a_torn_file_is_gone_on_with() {
     expect_filled(&resumed);
     checkpoint.position(&position("n3", 0, 1), 99);
     drop(checkpoint);
-    assert_eq!(resume(&folder).1.keys_copied, 99);
+    assert_eq!(resume(&folder).1.keys_done, 99);
 }
 
 #[test]
@@ -325,7 +326,7 @@ fn a_restart_forgets_all_but_big_keys_that_were_not_done() {
         assert_eq!(earlier, Earlier::SetAside(left.clone()));
     }
     let (checkpoint, resumed) = resume(&folder);
-    assert_eq!((resumed.positions, resumed.keys_copied), (vec![], 0));
+    assert_eq!((resumed.positions, resumed.keys_done), (vec![], 0));
     assert_eq!((resumed.not_moved, resumed.big_keys), (vec![], left));
     checkpoint.big_reset(0, b"again");
     drop(checkpoint);

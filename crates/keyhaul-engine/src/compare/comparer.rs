@@ -8,6 +8,7 @@ use bytes::Bytes;
 use keyhaul_rdb::KeyType;
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::compare::notes::Notes;
 use crate::compare::options::{CompareCounts, Depth, KeyDiff, Mark};
 use crate::compare::payload_digest::DigestRules;
 use crate::compare::values::{How, Seen, SeenKey, Side, SideReader};
@@ -28,14 +29,17 @@ const NAME_SHOWN_MAX: usize = 200;
 const EXAMPLES_MAX: usize = 20;
 
 /// Keys that are kept to be looked at again; further ones are looked at again at once.
-const SUSPECTS_MAX: usize = 100_000;
+const SUSPECTS_MAX: usize = 20_000;
 
 /// Keys that differ which are kept for a repair; so many names take some hundred megabytes at worst, and far
 /// more are better copied anew.
 const DIFFERING_MAX: usize = 1_000_000;
 
 /// Keys that are told which are remembered by their digest, 16 bytes each.
-const TOLD_MAX: usize = 1_000_000;
+const TOLD_MAX: usize = 250_000;
+
+/// Takes what is known of a key.
+pub(crate) type Tell = Arc<dyn Fn(KeyDiff) + Send + Sync>;
 
 /// What is compared with what, and the books of it.
 pub(crate) struct Comparer {
@@ -61,8 +65,9 @@ pub(crate) struct Comparer {
     pub retry_for: Duration,
     pub throttle: Arc<Throttle>,
     pub ledger: Arc<Ledger>,
-    /// Takes what is known of a key.
-    pub tell: Arc<dyn Fn(KeyDiff) + Send + Sync>,
+    pub tell: Tell,
+    /// What a later run needs to go on; `None`: it begins anew.
+    pub notes: Option<Arc<Notes>>,
     pub results: Mutex<Results>,
 }
 
@@ -309,10 +314,12 @@ impl Comparer {
         self.filter.takes_type(key_type)
     }
 
-    /// Whether its time is over, by the clock of this machine: one of the two servers may not have got there.
+    /// Whether its time is over, by the clock of this machine: a file does not forget it. A server does, so what it has
+    /// is not over.
     fn has_expired(&self, key: &SeenKey) -> bool {
-        let by_now = now_ms().saturating_add(self.tolerance_ms);
-        key.expire_at_ms.is_some_and(|(_, high)| high <= by_now)
+        let is_file = matches!(self.source, Side::Files(_));
+        let is_over = |at: i64| at <= now_ms();
+        is_file && key.expire_at_ms.is_some_and(|(_, high)| is_over(high))
     }
 
     fn judge_keys(&self, source: &SeenKey, target: &SeenKey) -> Finding {
@@ -347,7 +354,7 @@ impl Comparer {
         match (source.canonical, target.canonical) {
             (Some(source), Some(target)) if source == target => None,
             // What only its module can read may be the same in other bytes.
-            (Some(source), Some(_)) if source.key_type == KeyType::Module => {
+            (Some(source), Some(target)) if source.is_opaque || target.is_opaque => {
                 let what = "a module's value in other bytes, which only the module can compare";
                 Some(Finding::Error(what.to_owned()))
             }
@@ -405,6 +412,9 @@ impl Comparer {
 
     /// Counts and tells what a key is for certain.
     pub(crate) fn settle(&self, db: u32, key: &Bytes, finding: Finding, inside: Vec<String>) {
+        if !matches!(finding, Finding::Same | Finding::OutOfScope) {
+            self.note_open(false, db, key);
+        }
         let mut results = self.books();
         let is_untold = finding == Finding::Same && !self.tells_same;
         let is_remembered = finding != Finding::OutOfScope && !is_untold;
@@ -420,6 +430,9 @@ impl Comparer {
             Finding::OutOfScope => return,
             Finding::Same => {
                 counts.same += 1;
+                if let Some(notes) = &self.notes {
+                    notes.settled(db, key, counts.same);
+                }
                 (Mark::Same, String::new())
             }
             Finding::Missing => {
@@ -466,6 +479,7 @@ impl Comparer {
 
     /// Counts and tells of a key that only the target has.
     pub(crate) fn settle_extra(&self, target_db: u32, key: &Bytes) {
+        self.note_open(true, target_db, key);
         let mut results = self.books();
         if !results.is_new(self.rules.seed, ToldAs::Extra, target_db, key) {
             return;
@@ -486,6 +500,7 @@ impl Comparer {
 
     /// Counts and tells of a key that may be one that only the target has.
     pub(crate) fn settle_unsettled_extra(&self, target_db: u32, key: &Bytes) {
+        self.note_open(true, target_db, key);
         let mut results = self.books();
         if !results.is_new(self.rules.seed, ToldAs::Extra, target_db, key) {
             return;
@@ -507,6 +522,7 @@ impl Comparer {
 
     /// Keeps a key to be compared element by element.
     pub(crate) fn hand_over(&self, db: u32, key: Bytes) {
+        self.note_open(false, db, &key);
         let mut results = self.books();
         results.large.push((db, Bytes::copy_from_slice(&key)));
     }
@@ -527,8 +543,10 @@ impl Comparer {
         std::mem::take(&mut results.large)
     }
 
-    /// Keeps keys to be looked at again, as far as there is room; returns the others.
-    pub(crate) fn suspect(&self, db: u32, keys: Vec<Bytes>) -> Vec<Bytes> {
+    /// Keeps keys of one end to be looked at again, as far as there is room; returns the others.
+    pub(crate) fn suspect(&self, of_target: bool, db: u32, keys: Vec<Bytes>) -> Vec<Bytes> {
+        keys.iter()
+            .for_each(|key| self.note_open(of_target, db, key));
         let mut results = self.books();
         let mut overflow = Vec::new();
         for key in keys {
@@ -590,6 +608,25 @@ impl Comparer {
     pub(crate) fn take_results(&self) -> Results {
         let mut results = self.books();
         std::mem::take(&mut results)
+    }
+
+    /// Notes a key that is not known to be the same, for a later run.
+    fn note_open(&self, of_target: bool, db: u32, key: &Bytes) {
+        if let Some(notes) = &self.notes {
+            notes.open_key(of_target, db, key);
+        }
+    }
+
+    /// Keys that are the same so far, in earlier runs too.
+    pub(crate) fn same(&self) -> u64 {
+        self.books().counts.same
+    }
+
+    /// Counts keys that an earlier run found to be the same.
+    pub(crate) fn were_same(&self, keys: u64) {
+        let mut results = self.books();
+        results.counts.same += keys;
+        results.counts.checked += keys;
     }
 
     /// Notes that keys were looked at, for the progress.

@@ -166,7 +166,10 @@ fn judge(comparer: &Comparer, (source, target): &(BigRead, BigRead)) -> Option<F
             return Some(Finding::Unsettled);
         }
         (BigRead::Missing, _) => return Some(Finding::OutOfScope),
-        (BigRead::Digest(source), _) if !takes_kind(comparer, source) => {
+        (BigRead::Digest(source), _) if !takes_type(comparer, source.kind.type_name()) => {
+            return Some(Finding::OutOfScope);
+        }
+        (BigRead::NoElements(name), _) if !takes_type(comparer, &String::from_utf8_lossy(name)) => {
             return Some(Finding::OutOfScope);
         }
         (_, BigRead::Missing) => return Some(Finding::Missing),
@@ -200,11 +203,9 @@ fn judge(comparer: &Comparer, (source, target): &(BigRead, BigRead)) -> Option<F
     Some(expiries.map_or(Finding::Same, Finding::Expiry))
 }
 
-/// Whether values of this kind are compared.
-fn takes_kind(comparer: &Comparer, found: &BigDigest) -> bool {
-    comparer
-        .filter
-        .takes_type(found.kind.type_name().parse().ok())
+/// Whether values of the type of this name are compared.
+fn takes_type(comparer: &Comparer, name: &str) -> bool {
+    comparer.filter.takes_type(name.parse().ok())
 }
 
 fn has_field_expiry(side: &Side) -> bool {

@@ -1,5 +1,6 @@
 //! What a comparison is asked to do, and what it has to show for itself.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -144,6 +145,8 @@ pub struct CompareCounts {
     pub errors: u64,
     /// Function libraries that are not the same; they are no keys.
     pub functions_differ: u64,
+    /// Function libraries could not be compared; a remark says why.
+    pub functions_unknown: bool,
 }
 
 impl CompareCounts {
@@ -159,7 +162,7 @@ impl CompareCounts {
 
     /// Whether all was seen, and is the same.
     pub fn is_equal(&self) -> bool {
-        self.differences() + self.unsettled + self.errors == 0
+        self.differences() + self.unsettled + self.errors == 0 && !self.functions_unknown
     }
 }
 
@@ -172,6 +175,19 @@ pub struct RepairCounts {
     pub deleted: u64,
     /// Keys that only the target has and that stay, as deleting was not asked for.
     pub left: u64,
+    /// Function libraries that were copied again.
+    pub functions_copied: u64,
+    /// Function libraries that were deleted on the target.
+    pub functions_deleted: u64,
+}
+
+/// An earlier run that a comparison goes on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EarlierRun {
+    /// Keys that were the same then, about. They were not looked at again.
+    pub keys_same: u64,
+    /// How long before this run it noted that last, less what the clock was set back meanwhile.
+    pub ago: Duration,
 }
 
 /// The result of a comparison.
@@ -185,10 +201,14 @@ pub struct CompareReceipt {
     pub before_repair: Option<CompareCounts>,
     /// What the repair did, or would do.
     pub repaired: Option<RepairCounts>,
+    /// What it rests on of an earlier run that stopped; `None`: of none.
+    pub earlier: Option<EarlierRun>,
     /// The first differences, readable: `db 0 "user:1": value differs`.
     pub examples: Vec<String>,
     /// Function libraries that differ, readable.
     pub functions: Vec<String>,
+    /// Where a comparison that stopped saved how far it came; `None`: the same command starts over.
+    pub saved: Option<PathBuf>,
     /// Connections opened again and commands repeated.
     pub retries: u64,
     /// How long it took.

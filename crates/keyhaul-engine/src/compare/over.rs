@@ -23,6 +23,8 @@ const WORKERS: usize = 3;
 
 /// Keys that are looked at together.
 pub(super) const BATCH_KEYS: usize = 256;
+/// Their names together, bytes, unless a single one is longer.
+const BATCH_BYTES: usize = 256 * 1024;
 
 /// Which way keys are looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +132,7 @@ async fn work(
             Direction::Back => back(&mut reader, batch.db, &batch.keys).await?,
         }
         comparer.looked_at(batch.keys.len());
+        batch.settle();
     }
 }
 
@@ -150,12 +153,40 @@ pub(crate) async fn forth_over_named(
     comparer: &Arc<Comparer>,
     keys: Vec<(u32, Bytes)>,
 ) -> Result<(), GaveUp> {
+    forth_named(comparer, keys).await?;
+    settle_forth(comparer).await
+}
+
+/// Compares keys of the source by name; what differs is looked at again later.
+///
+/// # Errors
+/// [`GaveUp`].
+pub(super) async fn forth_named(
+    comparer: &Arc<Comparer>,
+    keys: Vec<(u32, Bytes)>,
+) -> Result<(), GaveUp> {
     let mut reader = PairReader::new(comparer.clone());
     for (db, names) in each_once(keys) {
         forth(&mut reader, db, &names).await?;
         comparer.looked_at(names.len());
     }
-    settle_forth(comparer).await
+    Ok(())
+}
+
+/// Looks for keys of the target by name that the source does not have; they are looked at again later.
+///
+/// # Errors
+/// [`GaveUp`].
+pub(super) async fn back_named(
+    comparer: &Arc<Comparer>,
+    keys: Vec<(u32, Bytes)>,
+) -> Result<(), GaveUp> {
+    let mut reader = PairReader::new(comparer.clone());
+    for (target_db, names) in each_once(keys) {
+        back(&mut reader, target_db, &names).await?;
+        comparer.looked_at(names.len());
+    }
+    Ok(())
 }
 
 /// The same of files.
@@ -190,7 +221,7 @@ async fn forth(reader: &mut PairReader, db: u32, keys: &[Bytes]) -> Result<(), G
             _ => later.push(key.clone()),
         }
     }
-    let overflow = comparer.suspect(db, later);
+    let overflow = comparer.suspect(false, db, later);
     let overflow = overflow.into_iter().map(|key| (db, key)).collect();
     reader.recheck(overflow).await
 }
@@ -199,7 +230,7 @@ async fn forth(reader: &mut PairReader, db: u32, keys: &[Bytes]) -> Result<(), G
 async fn back(reader: &mut PairReader, target_db: u32, keys: &[Bytes]) -> Result<(), GaveUp> {
     let comparer = reader.comparer.clone();
     let without = reader.without_source(target_db, keys).await?;
-    let overflow = comparer.suspect(target_db, without);
+    let overflow = comparer.suspect(true, target_db, without);
     let overflow = overflow.into_iter().map(|key| (target_db, key)).collect();
     reader.recheck_extras(overflow).await
 }
@@ -236,9 +267,10 @@ pub(super) async fn compare_named(
         if !is_in_scope {
             continue;
         }
-        if is_of_target {
+        if is_of_target || (key.mark == Mark::Unknown && !comparer.source_dbs(key.db).is_empty()) {
             of_target.push((key.db, key.key.clone()));
-        } else {
+        }
+        if !is_of_target {
             of_source.push((key.db, key.key.clone()));
             // What the source does not have (any more) may be on the target.
             let named = std::slice::from_ref(&key.key);
@@ -248,11 +280,7 @@ pub(super) async fn compare_named(
         }
     }
     forth_over_named(comparer, of_source).await?;
-    let mut reader = PairReader::new(comparer.clone());
-    for (target_db, names) in each_once(of_target) {
-        back(&mut reader, target_db, &names).await?;
-        comparer.looked_at(names.len());
-    }
+    back_named(comparer, of_target).await?;
     settle_back(comparer).await
 }
 
@@ -263,14 +291,19 @@ fn each_once(mut keys: Vec<(u32, Bytes)>) -> Vec<(u32, Vec<Bytes>)> {
     batches(&keys, BATCH_KEYS)
 }
 
-/// Keys in batches of one db, in their order, at most so many together.
+/// Keys in batches of one db, in their order, at most so many together, and so many bytes of names.
 pub(super) fn batches(keys: &[(u32, Bytes)], most: usize) -> Vec<(u32, Vec<Bytes>)> {
-    let mut batches = Vec::new();
-    for group in keys.chunk_by(|one, other| one.0 == other.0) {
-        for part in group.chunks(most) {
-            if let Some((db, _)) = part.first() {
-                let names = part.iter().map(|(_, key)| key.clone());
-                batches.push((*db, names.collect()));
+    let mut batches: Vec<(u32, Vec<Bytes>)> = Vec::new();
+    let mut bytes = 0;
+    for (db, key) in keys {
+        bytes += key.len();
+        match batches.last_mut() {
+            Some((of, names)) if of == db && names.len() < most && bytes <= BATCH_BYTES => {
+                names.push(key.clone());
+            }
+            _ => {
+                batches.push((*db, vec![key.clone()]));
+                bytes = key.len();
             }
         }
     }

@@ -292,14 +292,16 @@ impl SideReader {
             let (now, later) = left.split_at(self.window.min(left.len()));
             left = later;
             connection.ask_keys(now, asking).await?;
-            let (mut bytes, mut longest) = (0, 0);
+            let (mut bytes, mut longest, mut unpaid) = (0, 0, 0);
             for _ in now {
-                let (seen, payload_bytes) =
-                    read_key(connection, *rdb_version, how, asking, &self.throttle).await?;
-                bytes += payload_bytes;
-                longest = payload_bytes.max(longest);
-                read.push(seen);
+                let key = read_key(connection, *rdb_version, how, asking, &self.throttle).await?;
+                bytes += key.payload_bytes;
+                unpaid += if key.is_paid { 0 } else { key.payload_bytes };
+                longest = key.payload_bytes.max(longest);
+                read.push(key.seen);
             }
+            // Not key by key: a timer's grain is coarser than what one of them owes.
+            self.throttle.pass(unpaid).await;
             // Where some are far longer than the others, more of them may follow.
             self.mean_bytes = (bytes / now.len().max(1) as u64).max(longest / 8);
         }
@@ -404,29 +406,43 @@ impl SideReader {
     }
 }
 
+/// A key that was read.
+struct ReadKey {
+    /// `None`: to be read again.
+    seen: Option<Seen>,
+    payload_bytes: u64,
+    /// The payload came in parts, which were charged to the rate limit each.
+    is_paid: bool,
+}
+
 async fn read_key(
     connection: &mut ReadConnection,
     rdb_version: u16,
     how: How,
     asking: Asking,
     throttle: &Throttle,
-) -> Result<(Option<Seen>, u64), ClientError> {
-    let mut payload_bytes = 0;
+) -> Result<ReadKey, ClientError> {
+    let without_payload = |seen| ReadKey {
+        seen,
+        payload_bytes: 0,
+        is_paid: true,
+    };
+    let (mut payload_bytes, mut is_paid) = (0, false);
     let mut reader = PayloadReader::new(how.rules, rdb_version, how.canonical);
     let (expire_at_ms, payload) = match connection.next_key(asking).await? {
-        KeyRead::Gone => return Ok((Some(Seen::Missing), 0)),
-        KeyRead::Unsettled => return Ok((None, 0)),
-        KeyRead::Refused(error) => return Ok((Some(Seen::Refused(error)), 0)),
+        KeyRead::Gone => return Ok(without_payload(Some(Seen::Missing))),
+        KeyRead::Unsettled => return Ok(without_payload(None)),
+        KeyRead::Refused(error) => return Ok(without_payload(Some(Seen::Refused(error)))),
         KeyRead::Whole {
             payload,
             expire_at_ms,
         } => {
             payload_bytes = payload.len() as u64;
-            throttle.pass(payload_bytes).await;
             reader.push(&payload);
             (expire_at_ms, how.keeps.then_some(payload))
         }
         KeyRead::Large { expire_at_ms, .. } => {
+            is_paid = true;
             let mut kept = Vec::new();
             while let Some(part) = connection.next_part().await? {
                 payload_bytes += part.len() as u64;
@@ -437,7 +453,11 @@ async fn read_key(
                 }
             }
             if !connection.finish_large().await? {
-                return Ok((None, payload_bytes));
+                return Ok(ReadKey {
+                    seen: None,
+                    payload_bytes,
+                    is_paid,
+                });
             }
             (expire_at_ms, how.keeps.then(|| kept.into()))
         }
@@ -452,7 +472,11 @@ async fn read_key(
         tried_canonical: how.canonical,
         payload,
     });
-    Ok((Some(seen), payload_bytes))
+    Ok(ReadKey {
+        seen: Some(seen),
+        payload_bytes,
+        is_paid,
+    })
 }
 
 fn of_exists(is_there: bool) -> Seen {

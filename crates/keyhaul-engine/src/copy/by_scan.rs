@@ -50,9 +50,12 @@ impl Job {
             _ => {
                 let sieve = self.copy_sieve(site, queue.clone(), ledger);
                 let mut pass = self.pass(site, ledger, sieve);
+                let books = ledger.clone();
                 pass.resume = self.checkpoint.clone().map(|checkpoint| Resume {
                     checkpoint,
                     positions: earlier.positions,
+                    of_target: false,
+                    keys_done: Arc::new(move || books.keys_copied()),
                 });
                 self.run_pass(pass, site, outlet, queue.as_ref(), ledger)
                     .await

@@ -14,7 +14,7 @@ mod proof;
 mod resume;
 mod target;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -42,6 +42,8 @@ pub struct Job {
     filter: Arc<KeyFilter>,
     identity: JobIdentity,
     checkpoint: Option<Arc<Checkpoint>>,
+    /// The processes of the target that all was copied to: node id and run id.
+    settled: Mutex<Vec<(String, String)>>,
     /// What an earlier run left, until it is taken over.
     earlier: Mutex<Earlier>,
     /// The keys of a job that is not about all of them.
@@ -56,6 +58,16 @@ struct Copied {
     functions: FunctionCounts,
     /// The file that was written.
     file: Option<Finished>,
+}
+
+/// What a copy and its verification came to.
+struct Ran {
+    copied: Copied,
+    verify: Option<VerifyCounts>,
+    copy_time: Duration,
+    verify_time: Duration,
+    /// Both came to their end.
+    is_whole: bool,
 }
 
 impl Job {
@@ -75,6 +87,7 @@ impl Job {
             filter,
             identity,
             checkpoint: None,
+            settled: Mutex::default(),
             earlier: Mutex::new(Earlier::Nothing),
             worked_on: Mutex::default(),
         })
@@ -99,19 +112,19 @@ impl Job {
             TargetEnd::File(_) => None,
         };
 
-        let began = Instant::now();
-        ledger.progress.enter(Phase::Copying);
-        let copied = self.copy_until_settled(&ledger).await;
-        let copy_time = began.elapsed();
-
-        let began = Instant::now();
-        let (mut verify, mut is_whole) = (None, copied.is_ok());
-        let copied = copied.unwrap_or_default();
-        if is_whole && self.prepared.options.verify != Verify::None {
-            ledger.progress.enter(Phase::Verifying);
-            verify = self.verify(&copied, &ledger).await.ok();
-            is_whole = verify.is_some();
+        let mut ran = self.copy_and_verify(&ledger).await;
+        if ran.is_whole && self.has_target_changed(&ledger).await {
+            // What was verified before says nothing of the new process.
+            if self.prepared.options.on_conflict == OnConflict::Replace {
+                ledger.begin_anew();
+                ran = self.copy_and_verify(&ledger).await;
+            }
+            if ran.is_whole && self.has_target_changed(&ledger).await {
+                ledger
+                    .halt("the target was restarted, or failed over, while it was verified".into());
+            }
         }
+        let is_whole = ran.is_whole;
         if let Some(watching) = watching {
             watching.abort();
         }
@@ -126,9 +139,48 @@ impl Job {
             Phase::Done
         });
         let saved = self.close_checkpoint(&ledger, is_stopped);
-        let mut receipt = self.receipt(&ledger, &copied, verify, copy_time, began.elapsed());
+        let mut receipt = self.receipt(&ledger, ran);
         receipt.saved = saved;
         receipt
+    }
+
+    async fn copy_and_verify(&self, ledger: &Arc<Ledger>) -> Ran {
+        let began = Instant::now();
+        ledger.progress.enter(Phase::Copying);
+        let copied = self.copy_until_settled(ledger).await;
+        let mut ran = Ran {
+            is_whole: copied.is_ok(),
+            copied: copied.unwrap_or_default(),
+            verify: None,
+            copy_time: began.elapsed(),
+            verify_time: Duration::ZERO,
+        };
+        let began = Instant::now();
+        if ran.is_whole && self.prepared.options.verify != Verify::None {
+            ledger.progress.enter(Phase::Verifying);
+            ran.verify = self.verify(&ran.copied, ledger).await.ok();
+            ran.is_whole = ran.verify.is_some();
+        }
+        ran.verify_time = began.elapsed();
+        ran
+    }
+
+    /// Whether the target is another process than the one that all was copied to; remarks on it.
+    async fn has_target_changed(&self, ledger: &Ledger) -> bool {
+        let TargetEnd::Servers { site, .. } = &self.prepared.target else {
+            return false;
+        };
+        let now = site
+            .processes(self.prepared.options.retry_for, ledger)
+            .await;
+        let settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        // Who gives up has halted the job.
+        let has_changed = now.is_ok_and(|now| !now.iter().all(|node| settled.contains(node)));
+        if has_changed {
+            let line = "the target was restarted, or failed over, while it was verified";
+            ledger.remark(line.to_owned());
+        }
+        has_changed
     }
 
     /// Copies all keys, and once more when the target failed over or was restarted meanwhile: what the old
@@ -147,7 +199,11 @@ impl Job {
             let copied = self.copy_all(ledger).await?;
             site.refresh(retry_for, ledger).await?;
             let after = site.processes(retry_for, ledger).await?;
-            if after.iter().all(|node| before.contains(node)) {
+            let is_same = after.iter().all(|node| before.contains(node));
+            let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+            settled.clone_from(&after);
+            drop(settled);
+            if is_same {
                 return Ok(copied);
             }
             let again = self.prepared.options.on_conflict == OnConflict::Replace;
@@ -199,14 +255,14 @@ impl Job {
         Ok(Copied { functions, file })
     }
 
-    fn receipt(
-        &self,
-        ledger: &Ledger,
-        copied: &Copied,
-        verify: Option<VerifyCounts>,
-        copy_time: Duration,
-        verify_time: Duration,
-    ) -> Receipt {
+    fn receipt(&self, ledger: &Ledger, ran: Ran) -> Receipt {
+        let Ran {
+            copied,
+            verify,
+            copy_time,
+            verify_time,
+            ..
+        } = ran;
         let now = ledger.progress.snapshot();
         let not_moved = ledger.not_moved.finish();
         let unexplained = verify.as_ref().map_or(0, VerifyCounts::unexplained);

@@ -109,9 +109,10 @@ impl Job {
             keeps_differing: false,
             any_value: options.on_conflict == OnConflict::Skip,
             retry_for: options.retry_for,
-            throttle: Arc::new(Throttle::new(options.rate_limit)),
+            throttle: Arc::new(Throttle::new(options.rate_limit, ledger.stop.clone())),
             ledger: ledger.clone(),
             tell: Arc::new(|_| {}),
+            notes: None,
             results: Default::default(),
         });
         let dbs: Vec<u32> = prepared.plan.dbs.iter().map(|db| db.source_db).collect();

@@ -105,11 +105,11 @@ impl Job {
                 }
                 ledger
                     .copied_before
-                    .store(resumed.keys_copied, Ordering::Relaxed);
-                if resumed.keys_copied > 0 || !resumed.big_keys.is_empty() {
+                    .store(resumed.keys_done, Ordering::Relaxed);
+                if resumed.keys_done > 0 || !resumed.big_keys.is_empty() {
                     ledger.remark(format!(
                         "goes on where an earlier run of this command stopped: it had copied about {} keys",
-                        resumed.keys_copied
+                        resumed.keys_done
                     ));
                 }
                 if resumed.lines_dropped > 0 {
@@ -150,7 +150,7 @@ impl Job {
             }
             let keys = self.plan().target.keys;
             let are_missing =
-                keys.is_some_and(|keys| keys < resumed.keys_copied / 100 * KEYS_LEFT_MIN);
+                keys.is_some_and(|keys| keys < resumed.keys_done / 100 * KEYS_LEFT_MIN);
             let was = resumed.target.as_deref();
             are_missing || was.is_some_and(|was| was != process_text(processes))
         };
@@ -169,7 +169,7 @@ impl Job {
             );
             resumed.positions.clear();
             resumed.not_moved.clear();
-            resumed.keys_copied = 0;
+            resumed.keys_done = 0;
             if let Some(checkpoint) = &self.checkpoint {
                 checkpoint.begin_anew();
             }
@@ -209,22 +209,7 @@ impl Job {
 
     /// At the end: a job that is done leaves no checkpoint. Returns where that of a job is which is not.
     pub(super) fn close_checkpoint(&self, ledger: &Ledger, is_stopped: bool) -> Option<PathBuf> {
-        let checkpoint = self.checkpoint.as_ref()?;
-        if !is_stopped {
-            if let Err(e) = checkpoint.finish() {
-                ledger.remark(keyhaul_client::chain(&e));
-            }
-            return None;
-        }
-        match checkpoint.failure() {
-            None => Some(checkpoint.path().to_owned()),
-            Some(reason) => {
-                ledger.remark(format!(
-                    "how far it came could not be saved all the time ({reason}): the same command may begin anew"
-                ));
-                None
-            }
-        }
+        self.checkpoint.as_ref()?.close(ledger, is_stopped)
     }
 }
 

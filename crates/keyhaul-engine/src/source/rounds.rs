@@ -23,7 +23,7 @@ use crate::ledger::Ledger;
 use crate::patience::{GaveUp, Patience};
 use crate::site::{Site, SourceLink};
 use crate::source::reader::KeyQueue;
-use crate::source::scan::{ScanEnd, ScanJob, Scanner};
+use crate::source::scan::{COUNT_FIRST, ScanEnd, ScanJob, Scanner};
 use crate::source::sieve::Sieve;
 use crate::source::track::ScanTrack;
 
@@ -47,10 +47,15 @@ pub(crate) struct Pass {
 }
 
 /// Positions of an earlier run, and the checkpoint of this one.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Resume {
     pub checkpoint: Arc<Checkpoint>,
+    /// Those of this pass, and of others.
     pub positions: Vec<ScanPosition>,
+    /// It is the target that is gone over.
+    pub of_target: bool,
+    /// With how many keys the job is done.
+    pub keys_done: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
 
 impl Pass {
@@ -94,15 +99,13 @@ impl Pass {
             let (sieve, ledger) = (self.sieve.clone(), self.ledger.clone());
             // What is scanned again for moved slots is scanned again after a stop too.
             let resume = self.resume.as_ref().filter(|_| slots.is_none());
-            let track = resume.map(|resume| {
-                let checkpoint = resume.checkpoint.clone();
-                Arc::new(ScanTrack::new(checkpoint, self.ledger.clone()))
-            });
-            let start = resume.and_then(|resume| {
-                // The dbs are scanned in their order.
+            let track = resume.map(|resume| Arc::new(ScanTrack::new(resume, self.ledger.clone())));
+            let starts = resume.map(|resume| {
                 let positions = resume.positions.iter();
-                let own = positions.filter(|position| position.node_id == node_id);
-                own.max_by_key(|position| position.db).cloned()
+                let own = positions.filter(|position| {
+                    position.of_target == resume.of_target && position.node_id == node_id
+                });
+                own.cloned().collect()
             });
             tasks.spawn(
                 Scanner {
@@ -112,7 +115,8 @@ impl Pass {
                     ledger,
                     output,
                     track,
-                    start,
+                    starts: starts.unwrap_or_default(),
+                    count: COUNT_FIRST,
                 }
                 .run(),
             );

@@ -3,7 +3,6 @@
 //! A cursor means something to the process that gave it and to no other. So a broken link goes on
 //! from the cursor, while a restarted server, or a new primary, is scanned from the start.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -25,6 +24,12 @@ use crate::transform::KeyFilter;
 
 /// Most keys that are handed on at once: one pipeline of the reader.
 const BATCH_KEYS: usize = 512;
+/// Their names together, bytes, unless a single one is longer.
+const BATCH_BYTES: usize = 256 * 1024;
+/// COUNT of the first page: nothing is known of the names then.
+pub(crate) const COUNT_FIRST: u32 = 100;
+/// Names on a page, bytes: with more the next page is asked for shorter.
+const PAGE_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a scan of one primary goes through.
 #[derive(Debug, Clone)]
@@ -67,7 +72,9 @@ pub(crate) struct Scanner {
     pub output: mpsc::Sender<KeyBatch>,
     /// Where an earlier run left off, and where this one is; `None`: it is not to be resumed.
     pub track: Option<Arc<ScanTrack>>,
-    pub start: Option<ScanPosition>,
+    pub starts: Vec<ScanPosition>,
+    /// COUNT of the next page, from [`COUNT_FIRST`] on.
+    pub count: u32,
 }
 
 impl Scanner {
@@ -76,20 +83,16 @@ impl Scanner {
     /// # Errors
     /// [`GaveUp`] when the job was halted or is to stop.
     pub(crate) async fn run(mut self) -> Result<ScanEnd, GaveUp> {
-        let (start, start_run_id) = self.place_to_start().await?.unzip();
+        let (starts, mut run_id) = self.places_to_start().await?;
         let slots = self.slots_now();
         for db in self.job.dbs.clone() {
-            let mut cursor = 0;
-            if let Some(start) = &start {
-                match start.db.cmp(&db) {
-                    Ordering::Greater => continue,
-                    Ordering::Equal if start.cursor == 0 => continue,
-                    Ordering::Equal => cursor = start.cursor,
-                    Ordering::Less => {}
-                }
-            }
-            let run_id = start_run_id.clone().filter(|_| cursor != 0);
-            let end = self.scan_db(db, cursor, run_id, &slots).await;
+            let start = starts.iter().find(|start| start.db == db);
+            let cursor = match start.map(|start| start.cursor) {
+                Some(0) => continue,
+                Some(cursor) => cursor,
+                None => 0,
+            };
+            let end = self.scan_db(db, cursor, &mut run_id, &slots).await;
             if let Some(track) = &self.track {
                 track.save_now();
             }
@@ -106,22 +109,22 @@ impl Scanner {
     async fn scan_db(
         &mut self,
         db: u32,
-        cursor: u64,
-        run_id: Option<String>,
+        mut cursor: u64,
+        run_id: &mut Option<String>,
         slots: &str,
     ) -> Result<ScanEnd, GaveUp> {
-        let (mut cursor, mut run_id) = (cursor, run_id);
         loop {
             if self.ledger.stop.is_cancelled() {
                 return Err(GaveUp);
             }
-            match self.step(db, &mut cursor, &mut run_id).await {
+            match self.step(db, &mut cursor, run_id).await {
                 Ok(page) => {
                     self.link.success(&self.ledger);
                     let found = page.keys.len();
                     let track = self.track.as_ref().zip(run_id.clone());
                     let ticket = track.map(|(track, run_id)| {
                         track.page(ScanPosition {
+                            of_target: track.of_target,
                             node_id: self.link.node_id.clone(),
                             process: format!("{run_id} {slots}"),
                             db,
@@ -148,12 +151,14 @@ impl Scanner {
         }
     }
 
-    /// Where an earlier run left off, if its cursor still means something: the server is the same process and
-    /// serves the same slots, none of which was away meanwhile.
-    async fn place_to_start(&mut self) -> Result<Option<(ScanPosition, String)>, GaveUp> {
-        let Some(start) = self.start.take() else {
-            return Ok(None);
-        };
+    /// Where an earlier run left off, if its cursors still mean something: the server is the same process and
+    /// serves the same slots, none of which was away meanwhile. And the process, where a connection was opened to ask
+    /// for it.
+    async fn places_to_start(&mut self) -> Result<(Vec<ScanPosition>, Option<String>), GaveUp> {
+        let mut starts = std::mem::take(&mut self.starts);
+        if starts.is_empty() {
+            return Ok((starts, None));
+        }
         let run_id = loop {
             let asked = async { run_id_of(self.link.get().await?).await }.await;
             match asked {
@@ -161,23 +166,26 @@ impl Scanner {
                 Err(e) => self.link.failed(&e, &self.ledger).await?,
             }
         };
-        if let Some(run_id) = run_id
-            && start.process == format!("{run_id} {}", self.slots_now())
-        {
-            return Ok(Some((start, run_id)));
+        let process = run_id
+            .as_ref()
+            .map(|run_id| format!("{run_id} {}", self.slots_now()));
+        starts.retain(|start| process.as_ref() == Some(&start.process));
+        if !starts.is_empty() {
+            return Ok((starts, run_id));
         }
         self.ledger.remark(format!(
             "{} is not the process that it was when the earlier run stopped, or its slots moved: it is scanned from the start",
             self.shard_name()
         ));
-        Ok(None)
+        Ok((starts, run_id))
     }
 
     fn slots_now(&self) -> String {
         slots_text(&self.link.site.routing.topology(), &self.link.node_id)
     }
 
-    /// One page, sifted. A fresh connection first finds out whether the cursor is still good.
+    /// One page, sifted. A fresh connection first finds out which process it leads to (`run_id`: that of the one
+    /// before), and so whether the cursor is still good.
     async fn step(
         &mut self,
         db: u32,
@@ -200,7 +208,13 @@ impl Scanner {
         }
         let connection = self.link.get().await?;
         connection.select(db).await?;
-        let page = connection.scan(*cursor, &self.job.options).await?;
+        let options = ScanOptions {
+            count: self.count.min(self.job.options.count).max(1),
+            ..self.job.options.clone()
+        };
+        let page = connection.scan(*cursor, &options).await?;
+        let names_bytes: usize = page.keys.iter().map(Bytes::len).sum();
+        self.count = next_count(options.count, names_bytes).min(self.job.options.count);
         let keys = self
             .sieve
             .sift(connection, db, page.keys, self.job.slots.as_ref())
@@ -222,7 +236,7 @@ impl Scanner {
             Progress::add(&self.ledger.progress.keys_found, keys.len() as u64);
         }
         while !keys.is_empty() {
-            let rest = keys.split_off(keys.len().min(BATCH_KEYS));
+            let rest = keys.split_off(batch_len(&keys));
             let batch = KeyBatch {
                 db,
                 keys,
@@ -256,4 +270,24 @@ pub(crate) fn slots_text(topology: &Topology, node_id: &str) -> String {
     let epoch = topology.node(node_id).map_or(0, |node| node.epoch);
     digest.update(&epoch.to_le_bytes());
     format!("{:016x}", digest.digest())
+}
+
+/// How many of these keys make a batch, 1 at least.
+fn batch_len(keys: &[Bytes]) -> usize {
+    let mut bytes = 0;
+    let fits = |key: &&Bytes| {
+        bytes += key.len();
+        bytes <= BATCH_BYTES
+    };
+    keys.iter().take(BATCH_KEYS).take_while(fits).count().max(1)
+}
+
+/// COUNT behind a page of so many bytes of names: longer while they are short, and shorter once they are not, so that
+/// memory does not go with the length of names.
+pub(crate) fn next_count(count: u32, names_bytes: usize) -> u32 {
+    match names_bytes {
+        bytes if bytes > PAGE_BYTES_MAX => (count / 2).max(1),
+        bytes if bytes < PAGE_BYTES_MAX / 4 => count.saturating_mul(2),
+        _ => count,
+    }
 }

@@ -6,6 +6,7 @@
 //! settled: then the position stays before its page.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,14 +15,17 @@ use bytes::Bytes;
 
 use crate::checkpoint::{Checkpoint, ScanPosition};
 use crate::ledger::Ledger;
+use crate::source::rounds::Resume;
 
 /// A position is written down so often at most.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 /// The pages of one scan.
-#[derive(Debug)]
 pub(crate) struct ScanTrack {
     checkpoint: Arc<Checkpoint>,
+    /// It is the target that is scanned.
+    pub of_target: bool,
+    keys_done: Arc<dyn Fn() -> u64 + Send + Sync>,
     ledger: Arc<Ledger>,
     pages: Mutex<Pages>,
 }
@@ -40,6 +44,19 @@ struct Pages {
 struct Page {
     after: ScanPosition,
     is_done: bool,
+}
+
+impl Drop for ScanTrack {
+    /// The last pages are settled after the scan has ended, and nobody is there to write that down.
+    fn drop(&mut self) {
+        self.save_now();
+    }
+}
+
+impl fmt::Debug for ScanTrack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScanTrack").finish_non_exhaustive()
+    }
 }
 
 /// Held while keys of a page are not settled. Each copy of it must be settled.
@@ -112,9 +129,11 @@ impl Ticket {
 }
 
 impl ScanTrack {
-    pub(crate) fn new(checkpoint: Arc<Checkpoint>, ledger: Arc<Ledger>) -> Self {
+    pub(crate) fn new(resume: &Resume, ledger: Arc<Ledger>) -> Self {
         Self {
-            checkpoint,
+            checkpoint: resume.checkpoint.clone(),
+            of_target: resume.of_target,
+            keys_done: resume.keys_done.clone(),
             ledger,
             pages: Mutex::default(),
         }
@@ -146,7 +165,12 @@ impl ScanTrack {
         while pages.waiting.front().is_some_and(|page| page.is_done) {
             if let Some(page) = pages.waiting.pop_front() {
                 pages.first += 1;
+                let is_end = page.after.cursor == 0;
                 pages.reached = Some((page.after, false));
+                // That a db is done is noted whatever comes after it.
+                if is_end {
+                    self.save(&mut pages);
+                }
             }
         }
         let is_due = pages
@@ -166,10 +190,7 @@ impl ScanTrack {
         if let Some((position, is_saved)) = &mut pages.reached
             && !*is_saved
         {
-            let copied = &self.ledger.progress.keys_copied;
-            let before = self.ledger.copied_before.load(Ordering::Relaxed);
-            let copied = before + copied.load(Ordering::Relaxed);
-            self.checkpoint.position(position, copied);
+            self.checkpoint.position(position, (self.keys_done)());
             *is_saved = true;
             pages.saved = Some(Instant::now());
         }

@@ -19,7 +19,7 @@ use crate::ledger::Ledger;
 use crate::patience::GaveUp;
 use crate::progress::Progress;
 use crate::site::run_id_of;
-use crate::source::scan::{ScanEnd, slots_text};
+use crate::source::scan::{ScanEnd, next_count, slots_text};
 use crate::stats::fold::{KeyRow, Page, Position, Told};
 use crate::stats::link::NodeLink;
 use crate::stats::{ReadAgain, key_text};
@@ -52,6 +52,8 @@ pub(super) struct NodeReader {
     /// Only keys of these slots; `None`: all.
     pub slots: Option<SlotSet>,
     pub start: Option<Start>,
+    /// COUNT of the next page, from [`COUNT_FIRST`](crate::source::scan::COUNT_FIRST) on.
+    pub count: u32,
     pub output: mpsc::Sender<Told>,
     pub ledger: Arc<Ledger>,
 }
@@ -155,7 +157,7 @@ impl NodeReader {
         let mut asked = VecDeque::from([Asked::Page]);
         let (connection, _) = self.link.get(&self.ledger).await?;
         connection.select(reading.db).await?;
-        connection.ask_scan(reading.cursor, &self.rules.scan);
+        connection.ask_scan(reading.cursor, &self.rules.scan(self.count));
         connection.send_asked().await?;
         while let Some(next) = asked.pop_front() {
             if self.ledger.stop.is_cancelled() {
@@ -164,9 +166,12 @@ impl NodeReader {
             let (connection, _) = self.link.get(&self.ledger).await?;
             match next {
                 Asked::Page => {
-                    let batch = next_page(connection, &self.rules, self.slots.as_ref()).await?;
+                    let slots = self.slots.as_ref();
+                    let (batch, names_bytes) = next_page(connection, &self.rules, slots).await?;
+                    let count = self.rules.scan(self.count).count;
+                    self.count = next_count(count, names_bytes);
                     if batch.cursor != 0 {
-                        connection.ask_scan(batch.cursor, &self.rules.scan);
+                        connection.ask_scan(batch.cursor, &self.rules.scan(self.count));
                         asked.push_back(Asked::Page);
                     }
                     connection.ask_facts(&batch.keys, self.rules.asked, Asking::No);
@@ -334,21 +339,34 @@ pub(super) fn process_text(run_id: &str, slots_text: &str) -> String {
     format!("{run_id} {slots_text}")
 }
 
+impl Rules {
+    /// What SCAN is asked for, with that COUNT at most.
+    fn scan(&self, count: u32) -> ScanOptions {
+        ScanOptions {
+            count: count.min(self.scan.count).max(1),
+            ..self.scan.clone()
+        }
+    }
+}
+
+/// The page that was asked for, and how long its names are together.
 async fn next_page(
     connection: &mut ReadConnection,
     rules: &Rules,
     slots: Option<&SlotSet>,
-) -> Result<Batch, ClientError> {
+) -> Result<(Batch, usize), ClientError> {
     let mut page = connection.next_scan().await?;
+    let names_bytes = page.keys.iter().map(Bytes::len).sum();
     page.keys.retain(|key| {
         rules.filter.matches_name(key)
             && slots.is_none_or(|slots| slots.contains(Slot::of_key(key)))
     });
-    Ok(Batch {
+    let batch = Batch {
         keys: page.keys,
         rows: Vec::new(),
         cursor: page.cursor,
-    })
+    };
+    Ok((batch, names_bytes))
 }
 
 /// `None`: it is gone.

@@ -11,7 +11,7 @@ use crate::ledger::Ledger;
 use crate::patience::GaveUp;
 use crate::site::{Site, run_id_of};
 use crate::source::rounds::{Order, Round, Rounds, Workers, join_node};
-use crate::source::scan::slots_text;
+use crate::source::scan::{COUNT_FIRST, slots_text};
 use crate::stats::fold::{Position, Told};
 use crate::stats::link::{LinkOptions, NodeLink};
 use crate::stats::node::{NodeReader, Rules, Start, process_text};
@@ -73,6 +73,7 @@ impl Servers {
                 rules: self.rules.clone(),
                 slots: round.slots.clone(),
                 start,
+                count: COUNT_FIRST,
                 output: output.clone(),
                 ledger: self.ledger.clone(),
             };

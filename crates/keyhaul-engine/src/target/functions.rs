@@ -138,7 +138,8 @@ async fn load(
         Err(e) => return Err(e),
     };
     let name = library.name.escape_ascii();
-    if error.mentions("already exists") {
+    // With REPLACE that is about a function of another library.
+    if on_conflict != OnConflict::Replace && error.mentions("already exists") {
         let same = connection.reads().functions().await?.contains(library);
         if !same {
             ledger.remark(format!(

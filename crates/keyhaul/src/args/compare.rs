@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::shared::{EveryKeyArgs, SharedArgs};
+use super::shared::{EveryKeyArgs, ResumeArgs, SharedArgs};
 use super::{HOW, OUTPUT, SAFETY, WHAT};
 
 /// The options of `keyhaul compare`.
@@ -13,6 +13,9 @@ pub(crate) struct CompareArgs {
 
     #[command(flatten)]
     pub(crate) every_key: EveryKeyArgs,
+
+    #[command(flatten)]
+    pub(crate) resume: ResumeArgs,
 
     /// Existence, type and expiry only; values are not read
     #[arg(long, help_heading = WHAT)]
@@ -51,7 +54,7 @@ pub(crate) struct CompareArgs {
     pub(crate) show_diffs: bool,
 
     /// Write one line a key to this file: = same, - missing on the target, + only there, * different, ! not
-    /// known; a tab, the db, a tab, the key
+    /// known; a tab, the db, a tab, the key. With --repair: as it was before anything was written
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub(crate) diff_file: Option<PathBuf>,
 }

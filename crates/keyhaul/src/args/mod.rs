@@ -19,7 +19,7 @@ pub(crate) use big_keys::BigKeysArgs;
 pub(crate) use compare::CompareArgs;
 pub(crate) use keystats::{KeystatsArgs, KeystatsCommand, KeystatsSharedArgs};
 pub(crate) use replicate::ReplicateArgs;
-pub(crate) use shared::{CopyArgs, EveryKeyArgs, SharedArgs};
+pub(crate) use shared::{CopyArgs, EveryKeyArgs, ResumeArgs, SharedArgs};
 
 const ENDPOINTS: &str = "Endpoints";
 const WHAT: &str = "Which keys";

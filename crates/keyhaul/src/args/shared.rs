@@ -126,13 +126,9 @@ pub(crate) struct EveryKeyArgs {
     pub(crate) threads: String,
 }
 
-/// Of the commands that copy.
+/// Of the commands that go on where an earlier run stopped.
 #[derive(clap::Args)]
-pub(crate) struct CopyArgs {
-    /// Probe both ends, print the plan and stop; writes nothing
-    #[arg(long, help_heading = SAFETY)]
-    pub(crate) dry_run: bool,
-
+pub(crate) struct ResumeArgs {
     /// Where a run that stops leaves what the same command needs to go on
     /// [default: $XDG_STATE_HOME/keyhaul, or ~/.local/state/keyhaul]
     #[arg(long, value_name = "DIR", help_heading = SAFETY)]
@@ -141,6 +137,17 @@ pub(crate) struct CopyArgs {
     /// Forget what an earlier run of this command left, and begin anew
     #[arg(long, help_heading = SAFETY)]
     pub(crate) restart: bool,
+}
+
+/// Of the commands that copy.
+#[derive(clap::Args)]
+pub(crate) struct CopyArgs {
+    /// Probe both ends, print the plan and stop; writes nothing
+    #[arg(long, help_heading = SAFETY)]
+    pub(crate) dry_run: bool,
+
+    #[command(flatten)]
+    pub(crate) resume: ResumeArgs,
 
     /// What is proved after the copy
     #[arg(

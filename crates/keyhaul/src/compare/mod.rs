@@ -9,15 +9,13 @@ mod report;
 mod summary;
 
 use std::fs::File;
-use std::io::{self, BufWriter};
 use std::sync::Arc;
 
 use anyhow::Context;
 use keyhaul_engine::compare::CompareJob;
-use keyhaul_engine::compare::options::{CompareOptions, CompareReceipt, Depth, KeyDiff};
+use keyhaul_engine::compare::options::{CompareOptions, CompareReceipt, Depth};
 use keyhaul_engine::progress::Progress;
 use keyhaul_engine::receipt::Outcome;
-use tempfile::TempPath;
 use tokio_util::sync::CancellationToken;
 
 use crate::copy::{
@@ -25,7 +23,7 @@ use crate::copy::{
 };
 use crate::exit::Exit;
 use crate::hints;
-use crate::output_file::{OutputFile, plain_reason};
+use crate::output_file::OutputFile;
 use crate::progress::{self, ShowOptions, Style};
 use crate::receipt::Ends;
 use crate::screen::Screen;
@@ -65,7 +63,7 @@ pub(crate) async fn compare(
         base.target.clone(),
         request.options.clone(),
     );
-    let job = tokio::select! {
+    let mut job = tokio::select! {
         prepared = preparing => match prepared {
             Ok(job) => job,
             Err(e) => {
@@ -86,8 +84,23 @@ pub(crate) async fn compare(
     if base.is_dry_run {
         return show_only(&job, &ends, report.as_ref());
     }
+    if let Err(e) = job.open_checkpoint() {
+        let refusal = CompareReport::of_refusal(&ends, Exit::Refused, hints::with_remedy(&e));
+        write_small_report(report.as_ref(), &refusal, screen);
+        return Err(e.into());
+    }
     screen.line(&plan_text(job.plan()));
 
+    let repairs = request
+        .options
+        .repair
+        .is_some_and(|repair| !repair.is_dry_run);
+    let for_report = match &report {
+        Some(_) => Some([temporary_file()?, temporary_file()?]),
+        None => None,
+    };
+    let told = Told::new(diff_file, for_report, repairs).map_err(|e| anyhow::anyhow!(e))?;
+    let told = Arc::new(told);
     let results = Results {
         ends,
         warnings: job.plan().warnings.clone(),
@@ -98,16 +111,17 @@ pub(crate) async fn compare(
             .repair
             .is_some_and(|repair| repair.is_dry_run),
         report,
-        diff_file,
     };
-    let (told, diff_path) = results.begin()?;
-    let told = Arc::new(told);
     let receipt = run(job, &request, &told, screen, stop).await;
     // Off this task, so that a second Ctrl-C is heard while a long report is written.
     let screen = screen.clone();
-    tokio::task::spawn_blocking(move || results.sum_up(&receipt, &told, diff_path, &screen))
+    tokio::task::spawn_blocking(move || results.sum_up(&receipt, &told, &screen))
         .await
         .map_err(anyhow::Error::from)
+}
+
+fn temporary_file() -> anyhow::Result<File> {
+    tempfile::tempfile().context("cannot make a temporary file")
 }
 
 fn extent(options: &CompareOptions) -> Extent {
@@ -133,11 +147,7 @@ async fn run(
         is_filtered: is_filtered(&request.options.copy) || request.options.only.is_some(),
         compares: true,
     };
-    let tell = {
-        let told = Arc::clone(told);
-        Arc::new(move |diff: KeyDiff| told.take(diff))
-    };
-    let running = job.run(Arc::clone(&progress), stop, tell);
+    let running = job.run(Arc::clone(&progress), stop, told.clone());
     progress::shown(progress, options, screen, running).await
 }
 
@@ -159,34 +169,12 @@ struct Results {
     extent: Extent,
     is_dry_run: bool,
     report: Option<OutputFile>,
-    diff_file: Option<OutputFile>,
 }
 
 impl Results {
-    /// Opens what is written while it goes. The path is that of the growing diff file, which goes away with it.
-    fn begin(&self) -> anyhow::Result<(Told, Option<TempPath>)> {
-        let for_report = match &self.report {
-            Some(_) => Some(tempfile::tempfile().context("cannot make a temporary file")?),
-            None => None,
-        };
-        let Some(place) = &self.diff_file else {
-            return Ok((Told::new(None, for_report), None));
-        };
-        let growing = place.temporary();
-        let growing = growing.map_err(|e| anyhow::anyhow!(lost_diff_file(place, &e)))?;
-        let (file, path) = growing.into_parts();
-        Ok((Told::new(Some(file), for_report), Some(path)))
-    }
-
     /// Writes diff file, report and summary; what is lost is never a success.
-    fn sum_up(
-        &self,
-        receipt: &CompareReceipt,
-        told: &Told,
-        diff_path: Option<TempPath>,
-        screen: &Screen,
-    ) -> Exit {
-        let (exit, files) = self.write_files(receipt, told, diff_path, screen);
+    fn sum_up(&self, receipt: &CompareReceipt, told: &Told, screen: &Screen) -> Exit {
+        let (exit, files) = self.write_files(receipt, told, screen);
         let summary = Summary {
             ends: &self.ends,
             depth: self.depth,
@@ -201,31 +189,31 @@ impl Results {
     }
 
     /// The exit then, and which files there are.
-    fn write_files(
-        &self,
+    fn write_files<'a>(
+        &'a self,
         receipt: &CompareReceipt,
-        told: &Told,
-        diff_path: Option<TempPath>,
+        told: &'a Told,
         screen: &Screen,
-    ) -> (Exit, Files<'_>) {
+    ) -> (Exit, Files<'a>) {
         let mut exit = Exit::of_comparison(receipt);
-        let mut files = Files::default();
-        if let (Some(place), Some(lines), Some(path)) =
-            (&self.diff_file, told.take_diff_file(), diff_path)
-        {
-            match put(place, lines, path, &receipt.outcome) {
-                Ok(true) => files.diff_file = Some(place.shown()),
-                Ok(false) => {
-                    let shown = place.shown().display();
-                    screen.line(&format!(
-                        "the diff file {shown} was not written: it would not be whole"
-                    ));
-                }
-                Err(e) => {
-                    exit = exit.with_lost_output();
-                    screen.line(&format!("error: {}", lost_diff_file(place, &e)));
-                }
+        let mut files = Files {
+            diff_file: told.diff_file(),
+            report: None,
+        };
+        if matches!(receipt.outcome, Outcome::Stopped(_)) {
+            if let Some(path) = told.diff_file()
+                && told.drop_diff_file()
+            {
+                files.diff_file = None;
+                let path = path.display();
+                screen.line(&format!(
+                    "the diff file {path} was not written: it would not be whole"
+                ));
             }
+        } else if let Err(reason) = told.put_diff_file() {
+            exit = exit.with_lost_output();
+            files.diff_file = None;
+            screen.line(&format!("error: {reason}"));
         }
         if let Some(place) = &self.report {
             let facts = Facts {
@@ -247,30 +235,13 @@ impl Results {
     }
 }
 
-/// Gives the diff file its name; `false`: it is not whole, and goes away.
-fn put(
-    place: &OutputFile,
-    lines: io::Result<BufWriter<File>>,
-    path: TempPath,
-    outcome: &Outcome,
-) -> io::Result<bool> {
-    match outcome {
-        Outcome::Stopped(_) => Ok(false),
-        _ => place.put(lines?, path).map(|()| true),
-    }
-}
-
-fn lost_diff_file(file: &OutputFile, error: &io::Error) -> String {
-    let (path, reason) = (file.shown().display(), plain_reason(error));
-    format!("cannot write the diff file {path}: {reason}")
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
-    use keyhaul_engine::compare::options::{CompareCounts, Mark};
+    use keyhaul_engine::compare::Listener;
+    use keyhaul_engine::compare::options::{CompareCounts, KeyDiff, Mark};
 
     use super::*;
 
@@ -286,6 +257,8 @@ mod tests {
             repaired: None,
             examples: Vec::new(),
             functions: Vec::new(),
+            earlier: None,
+            saved: None,
             retries: 0,
             time: Duration::ZERO,
             remarks: Vec::new(),
@@ -303,37 +276,50 @@ mod tests {
             extent: Extent::Every,
             is_dry_run: false,
             report: Some(OutputFile::check("--report", &folder.join("r.json")).unwrap()),
-            diff_file: Some(OutputFile::check("--diff-file", &folder.join("d.txt")).unwrap()),
         }
     }
 
-    fn same() -> KeyDiff {
-        KeyDiff {
+    fn told(folder: &std::path::Path, repairs: bool) -> Told {
+        let place = OutputFile::check("--diff-file", &folder.join("d.txt")).unwrap();
+        let told = Told::new(
+            Some(place),
+            Some(std::array::from_fn(|_| tempfile::tempfile().unwrap())),
+            repairs,
+        )
+        .unwrap();
+        told.found(KeyDiff {
             mark: Mark::Same,
             db: 0,
             key: Bytes::from_static(b"a"),
             what: String::new(),
             inside: Vec::new(),
-        }
+        });
+        told
     }
 
     #[test]
     fn files_are_whole_or_not_there() {
         let folder = tempfile::tempdir().unwrap();
         let diff_file = folder.path().join("d.txt");
-        let rows = [
-            (Outcome::Stopped("x".into()), Exit::Stopped, "older"),
-            (Outcome::Done, Exit::Done, "=\t0\ta\n"),
-        ];
-        for (outcome, exit, text) in rows {
+        let stopped = || Outcome::Stopped("x".into());
+        for (outcome, is_repairing, exit, text) in [
+            (stopped(), false, Exit::Stopped, "older"),
+            (stopped(), true, Exit::Stopped, "=\t0\ta\n"),
+            (Outcome::Done, true, Exit::Done, "=\t0\ta\n"),
+            (Outcome::Done, false, Exit::Done, "=\t0\ta\n"),
+        ] {
             std::fs::write(&diff_file, "older").unwrap();
-            let results = results(folder.path());
-            let (told, path) = results.begin().unwrap();
-            told.take(same());
-            let (got, files) = results.write_files(&receipt(outcome), &told, path, &Screen::new());
-            assert_eq!((got, files.diff_file.is_some()), (exit, exit == Exit::Done));
+            let (results, told) = (results(folder.path()), told(folder.path(), is_repairing));
+            if is_repairing {
+                told.before_repair().unwrap();
+            }
+            let (got, files) = results.write_files(&receipt(outcome), &told, &Screen::new());
+            assert_eq!((got, files.diff_file.is_some()), (exit, text != "older"));
             assert_eq!(std::fs::read_to_string(&diff_file).unwrap(), text);
             assert!(folder.path().join("r.json").exists());
+            let kept = folder.path().join("d.txt.1");
+            assert_eq!(kept.exists(), is_repairing);
+            let _ = std::fs::remove_file(kept);
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
         }
     }
@@ -341,15 +327,11 @@ mod tests {
     #[test]
     fn a_lost_diff_file_is_no_success() {
         let folder = tempfile::tempdir().unwrap();
-        let results = results(folder.path());
-        let (_, path) = results.begin().unwrap();
-        let full = File::options().write(true).open("/dev/full").unwrap();
-        let told = Told::new(Some(full), None);
-        told.take(same());
-        let (exit, files) =
-            results.write_files(&receipt(Outcome::Done), &told, path, &Screen::new());
+        let (results, told) = (results(folder.path()), told(folder.path(), false));
+        // A folder of that name takes no file.
+        std::fs::create_dir_all(folder.path().join("d.txt/x")).unwrap();
+        let (exit, files) = results.write_files(&receipt(Outcome::Done), &told, &Screen::new());
         assert_eq!((exit, files.diff_file), (Exit::Stopped, None));
-        assert!(!folder.path().join("d.txt").exists());
         let report = std::fs::read_to_string(folder.path().join("r.json")).unwrap();
         let json: serde_json::Value = serde_json::from_str(&report).unwrap();
         assert_eq!(

@@ -26,6 +26,7 @@ pub(crate) struct CompareReport<'a> {
     target: &'a str,
     counts: AllCounts,
     seconds: Seconds,
+    earlier: Option<Earlier>,
     before_repair: Option<Counts>,
     repaired: Option<Repaired>,
     functions: &'a [String],
@@ -53,11 +54,19 @@ struct Counts {
     unsettled: u64,
     errors: u64,
     functions_differ: u64,
+    functions_unknown: bool,
 }
 
 #[derive(Serialize, Default)]
 struct Seconds {
     total: f64,
+}
+
+/// An earlier run that this one went on from.
+#[derive(Serialize)]
+struct Earlier {
+    keys_same: u64,
+    seconds_ago: f64,
 }
 
 #[derive(Serialize)]
@@ -66,10 +75,15 @@ struct Repaired {
     copied: u64,
     deleted: u64,
     left: u64,
+    functions_copied: u64,
+    functions_deleted: u64,
 }
 
 /// Read from their file while they are written: never all in memory.
-struct Differences<'a>(Option<&'a Told>);
+struct Differences<'a> {
+    told: Option<&'a Told>,
+    is_repaired: bool,
+}
 
 /// What a report says of a comparison beside its receipt.
 #[derive(Debug, Clone, Copy)]
@@ -111,7 +125,14 @@ impl<'a> CompareReport<'a> {
             functions: &receipt.functions,
             remarks: &receipt.remarks,
             warnings: facts.warnings,
-            differences: Differences(Some(facts.told)),
+            earlier: receipt.earlier.map(|earlier| Earlier {
+                keys_same: earlier.keys_same,
+                seconds_ago: earlier.ago.as_secs_f64(),
+            }),
+            differences: Differences {
+                told: Some(facts.told),
+                is_repaired: receipt.before_repair.is_some(),
+            },
             ..Self::empty(facts.ends, facts.exit, outcome)
         }
     }
@@ -152,7 +173,11 @@ impl<'a> CompareReport<'a> {
             functions: &[],
             remarks: &[],
             warnings: &[],
-            differences: Differences(None),
+            earlier: None,
+            differences: Differences {
+                told: None,
+                is_repaired: false,
+            },
         }
     }
 }
@@ -170,6 +195,7 @@ impl Counts {
             unsettled,
             errors,
             functions_differ,
+            functions_unknown,
         } = *counts;
         Self {
             checked,
@@ -182,6 +208,7 @@ impl Counts {
             unsettled,
             errors,
             functions_differ,
+            functions_unknown,
         }
     }
 }
@@ -192,12 +219,16 @@ impl Repaired {
             copied,
             deleted,
             left,
+            functions_copied,
+            functions_deleted,
         } = *counts;
         Self {
             dry_run,
             copied,
             deleted,
             left,
+            functions_copied,
+            functions_deleted,
         }
     }
 }
@@ -205,12 +236,13 @@ impl Repaired {
 impl Serialize for Differences<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut list = serializer.serialize_seq(None)?;
-        if let Some(told) = self.0 {
+        if let Some(told) = self.told {
             let each = |difference| {
                 list.serialize_element(&difference)
                     .map_err(|e| io::Error::other(e.to_string()))
             };
-            told.differences(each).map_err(S::Error::custom)?;
+            told.differences(self.is_repaired, each)
+                .map_err(S::Error::custom)?;
         }
         list.end()
     }
@@ -221,6 +253,7 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
+    use keyhaul_engine::compare::Listener;
     use keyhaul_engine::compare::options::{KeyDiff, Mark};
     use serde_json::json;
 
@@ -241,6 +274,8 @@ mod tests {
             repaired: None,
             examples: Vec::new(),
             functions: Vec::new(),
+            earlier: None,
+            saved: None,
             retries: 1,
             time: Duration::from_millis(1500),
             remarks: vec!["r".into()],
@@ -261,9 +296,14 @@ mod tests {
 
     #[test]
     fn every_difference_is_in_it() {
-        let told = Told::new(None, Some(tempfile::tempfile().unwrap()));
+        let told = Told::new(
+            None,
+            Some(std::array::from_fn(|_| tempfile::tempfile().unwrap())),
+            false,
+        )
+        .unwrap();
         for n in 0..1000_u32 {
-            told.take(KeyDiff {
+            told.found(KeyDiff {
                 mark: if n % 2 == 0 {
                     Mark::Different
                 } else {
@@ -298,7 +338,8 @@ mod tests {
             ("before_repair", json!(null)),
             (
                 "repaired",
-                json!({"dry_run": true, "copied": 500, "deleted": 0, "left": 0}),
+                json!({"dry_run": true, "copied": 500, "deleted": 0, "left": 0,
+                       "functions_copied": 0, "functions_deleted": 0}),
             ),
             ("remarks", json!(["r"])),
             ("warnings", json!(["w"])),
@@ -326,7 +367,7 @@ mod tests {
             unsettled: 1,
             ..CompareCounts::default()
         };
-        let told = Told::new(None, None);
+        let told = Told::new(None, None, false).unwrap();
         for (receipt, outcome, code) in [
             (receipt(Outcome::Done, same.clone()), "equal", 0),
             (receipt(Outcome::Different, unsettled), "not_known", 1),

@@ -33,6 +33,7 @@ pub(crate) fn request(
         ));
     }
     let copy = job::every_key(&args.every_key, job::shared(&args.shared)?)?;
+    let copy = job::resuming(&args.resume, environment, copy);
     let ttl_tolerance_ms = args
         .ttl_tolerance
         .as_deref()

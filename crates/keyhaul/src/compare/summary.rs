@@ -76,10 +76,14 @@ impl Summary<'_> {
         }
         write_lists(out, receipt)?;
         if matches!(receipt.outcome, Outcome::Stopped(_)) {
-            writeln!(
-                out,
-                "\nto go on, give the same command again: it starts over"
-            )?;
+            let way = match &receipt.saved {
+                Some(_) => "it goes on where it stopped (--restart begins anew)",
+                None => "it starts over",
+            };
+            writeln!(out, "\nto go on, give the same command again: {way}")?;
+            if let Some(path) = &receipt.saved {
+                writeln!(out, "how far it came is saved in {}", path.display())?;
+            }
         }
         Ok(())
     }
@@ -129,7 +133,9 @@ fn verdict(receipt: &CompareReceipt, depth: Depth, extent: Extent) -> String {
     match &receipt.outcome {
         Outcome::Stopped(reason) => format!("stopped before the end: {reason}"),
         _ if is_not_known(receipt) => match not_known {
-            0 => "not known: see the remarks".into(),
+            0 => {
+                "not known: function libraries could not be compared, the keys are the same".into()
+            }
             keys => format!(
                 "not known: {}, no difference in the others",
                 count(keys, "key")
@@ -156,22 +162,33 @@ fn equal(receipt: &CompareReceipt, depth: Depth, extent: Extent) -> String {
         Extent::Named => " of the file",
     };
     let checked = receipt.counts.checked;
-    if checked == 0 {
+    if checked == 0 && receipt.before_repair.is_none() {
         return format!("equal: no key{which} was there to compare on either side");
     }
     let after = match receipt.before_repair {
         Some(_) => " after the repair",
         None => "",
     };
+    if checked == 0 {
+        return format!("equal{after}: no key{which} is on either side");
+    }
     let verb = if checked == 1 { "is" } else { "are" };
     let how = match depth {
         Depth::Full if extent == Extent::Named => "in type, expiry and value",
         Depth::Full => "in both directions, with their values",
         Depth::Quick => "in existence, type and expiry; values were not compared",
     };
+    let earlier = receipt.earlier.map(|earlier| {
+        format!(
+            "; about {} of them as an earlier run found them, up to {} before this one",
+            size::show_count(earlier.keys_same),
+            duration::show(earlier.ago)
+        )
+    });
     format!(
-        "equal{after}: {}{which} {verb} the same {how}",
-        count(checked, "key")
+        "equal{after}: {}{which} {verb} the same {how}{}",
+        count(checked, "key"),
+        earlier.unwrap_or_default()
     )
 }
 
@@ -281,18 +298,25 @@ fn repair(repaired: &RepairCounts, is_dry_run: bool) -> String {
         copied,
         deleted,
         left,
+        functions_copied,
+        functions_deleted,
     } = *repaired;
+    let with = |keys: String, libraries: u64| match libraries {
+        0 => keys,
+        1 => format!("{keys} and 1 function library"),
+        _ => format!(
+            "{keys} and {} function libraries",
+            size::show_count(libraries)
+        ),
+    };
+    let copied = with(count(copied, "key"), functions_copied);
+    let deleted = match functions_deleted {
+        0 => size::show_count(deleted),
+        libraries => with(count(deleted, "key"), libraries),
+    };
     let mut text = match is_dry_run {
-        true => format!(
-            "would copy {} and delete {}; nothing was written",
-            count(copied, "key"),
-            size::show_count(deleted)
-        ),
-        false => format!(
-            "{} copied, {} deleted",
-            count(copied, "key"),
-            size::show_count(deleted)
-        ),
+        true => format!("would copy {copied} and delete {deleted}; nothing was written"),
+        false => format!("{copied} copied, {deleted} deleted"),
     };
     if left > 0 {
         let verb = if left == 1 { "stays" } else { "stay" };
@@ -314,6 +338,8 @@ mod tests {
             repaired: None,
             examples: Vec::new(),
             functions: Vec::new(),
+            earlier: None,
+            saved: None,
             retries: 0,
             time: Duration::from_secs(2),
             remarks: Vec::new(),
@@ -384,6 +410,7 @@ equal: 1,002 keys are the same in both directions, with their values
             unsettled: 1,
             errors: 1,
             functions_differ: 1,
+            functions_unknown: false,
         };
         let receipt = CompareReceipt {
             examples: vec![
@@ -445,6 +472,7 @@ remarks:
             copied: 2,
             deleted: 0,
             left: 1,
+            ..RepairCounts::default()
         };
         let done = CompareReceipt {
             before_repair: Some(before.clone()),
@@ -503,7 +531,7 @@ different: 1 difference left after the repair (exit code 1)
             ),
             (
                 receipt(Outcome::Different, same(3)),
-                "not known: see the remarks (exit code 1)\n",
+                "not known: function libraries could not be compared, the keys are the same (exit code 1)\n",
             ),
             (
                 receipt(Outcome::Done, same(0)),

@@ -53,7 +53,10 @@ impl Place {
     }
 
     async fn read(&mut self, key: &str, detail: StreamDetail) -> BigRead {
-        let (progress, throttle) = (BigKeyProgress::default(), Throttle::new(None));
+        let (progress, throttle) = (
+            BigKeyProgress::default(),
+            Throttle::new(None, CancellationToken::new()),
+        );
         let ask = BigAsk {
             key: key.as_bytes(),
             seed: 42,

@@ -23,12 +23,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use keyhaul_client::FunctionLibrary;
 use keyhaul_rdb::{Canonical, KeyType, StreamDetail};
 use tokio_util::sync::CancellationToken;
 
 use crate::ledger::Ledger;
 use crate::patience::GaveUp;
 use crate::plan::CheckedFile;
+use crate::target::file::library_name;
 
 pub(crate) use names::Names;
 use row::{Row, key_digest};
@@ -66,6 +68,7 @@ pub(crate) struct FileIndex {
     /// Records that have not expired; more than there are keys where some stand in several files.
     records: u64,
     sorted: Sorted,
+    libraries: Vec<FunctionLibrary>,
 }
 
 impl FileIndex {
@@ -109,13 +112,21 @@ impl FileIndex {
         let no_room = |e: io::Error| Broken::Failed(no_room(folder, &e));
         let mut rows = Rows::new(folder).map_err(no_room)?;
         let mut records = 0;
+        let mut libraries: Vec<FunctionLibrary> = Vec::new();
         for file in files {
-            walk(file, &rules, stop, |record| {
+            let codes = walk(file, &rules, stop, |record| {
                 let digest = key_digest(rules.seed, record.db, record.key);
                 records += 1;
                 rows.add(Row::new(digest, records, &record))
                     .map_err(no_room)
             })?;
+            // As with keys, that of the last file counts.
+            for code in codes {
+                let name = library_name(&code).unwrap_or_else(|| b"(unnamed)".to_vec());
+                libraries.retain(|known| known.name != name);
+                let name = Bytes::from(name);
+                libraries.push(FunctionLibrary { name, code });
+            }
         }
         let sorted = rows.finish(folder, stop).map_err(|e| match e {
             _ if stop.is_cancelled() => Broken::Stopped,
@@ -125,6 +136,7 @@ impl FileIndex {
             rules,
             records,
             sorted,
+            libraries,
         })
     }
 
@@ -145,6 +157,11 @@ impl FileIndex {
     /// How many keys the files hold together, of all dbs, without those that have expired.
     pub(crate) fn keys(&self) -> u64 {
         self.sorted.rows()
+    }
+
+    /// The function libraries of the files.
+    pub(crate) fn libraries(&self) -> &[FunctionLibrary] {
+        &self.libraries
     }
 
     /// Goes over the names once more: each key once, in the order of the records that count.

@@ -23,7 +23,7 @@ pub(super) fn key_digest(seed: u64, db: u32, name: &[u8]) -> u128 {
 /// ```text
 /// word 0   digest of the key, bits 64 to 127
 /// word 1   digest of the key, bits 0 to 63
-/// word 2   number of the record, 48 bits | type byte, 8 | 0, 6 | has a value | expires
+/// word 2   number of the record, 48 bits | type byte, 8 | 0, 5 | is opaque | has a value | expires
 /// word 3   expiry
 /// word 4   elements
 /// word 5   digest of the value, bits 64 to 127
@@ -34,6 +34,7 @@ pub(super) struct Row([u64; Row::WORDS]);
 
 const EXPIRES: u64 = 1;
 const HAS_VALUE: u64 = 2;
+const IS_OPAQUE: u64 = 4;
 
 impl Row {
     const WORDS: usize = 7;
@@ -55,6 +56,9 @@ impl Row {
         }
         if record.value.is_some() {
             flags |= HAS_VALUE;
+        }
+        if record.value.is_some_and(|value| value.is_opaque) {
+            flags |= IS_OPAQUE;
         }
         Self([
             key_high,
@@ -96,6 +100,7 @@ impl Row {
             key_type,
             elements,
             digest: whole(value_high, value_low),
+            is_opaque: flags & IS_OPAQUE != 0,
         };
         Ok(IndexedKey {
             key_type,

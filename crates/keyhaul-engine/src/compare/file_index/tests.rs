@@ -345,6 +345,7 @@ fn rows_are_found_in_few_reads() {
                 key_type: KeyType::Set,
                 elements,
                 digest: u128::MAX / 3,
+                is_opaque: false,
             }),
         };
         for (number, key) in (0..).zip(keys.iter().chain(keys)) {

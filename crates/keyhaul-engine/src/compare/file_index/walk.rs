@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use keyhaul_rdb::{
     Canonical, CanonicalReader, Checksum, Decoder, Event, Form, RawValue, Record, SmallRecord,
     canonical,
@@ -55,7 +55,7 @@ pub(super) struct Found<'a> {
     pub value: Option<Canonical>,
 }
 
-/// Tells `take` every record of the sound part of a file.
+/// Tells `take` every record of the sound part of a file, and returns the code of its function libraries.
 ///
 /// # Errors
 /// [`Broken`]; the first one of `take`, too.
@@ -64,7 +64,7 @@ pub(super) fn walk(
     rules: &IndexRules,
     stop: &CancellationToken,
     mut take: impl FnMut(Found<'_>) -> Result<(), Broken>,
-) -> Result<(), Broken> {
+) -> Result<Vec<Bytes>, Broken> {
     let damage = file.damage.as_ref();
     let mut walk = Walk {
         rules,
@@ -74,6 +74,7 @@ pub(super) fn walk(
         portion: vec![0; PORTION_BYTES],
         decoder: Decoder::new(Checksum::Trust),
         upto: damage.and_then(|damage| damage.upto).unwrap_or(u64::MAX),
+        libraries: Vec::new(),
     };
     let path = file.path.display();
     match walk.run(&mut take) {
@@ -93,7 +94,7 @@ pub(super) fn walk(
         }
     }
     match file.has_changed() {
-        false => Ok(()),
+        false => Ok(walk.libraries),
         true => Err(Broken::Failed(format!(
             "{path} was written to while it was read: copy it elsewhere first and give the command again"
         ))),
@@ -123,6 +124,7 @@ struct Walk<'a> {
     decoder: Decoder,
     /// Records from here on are not sound.
     upto: u64,
+    libraries: Vec<Bytes>,
 }
 
 impl Walk<'_> {
@@ -140,6 +142,7 @@ impl Walk<'_> {
                 Some(Event::End { .. }) => return Ok(()),
                 Some(Event::Record(record)) if record.offset >= self.upto => return Ok(()),
                 Some(Event::Record(record)) => self.take_record(&record, take)?,
+                Some(Event::Function(code)) => self.libraries.push(code),
                 Some(_) => {}
                 None => self.more()?,
             }
