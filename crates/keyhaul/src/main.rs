@@ -10,6 +10,7 @@ mod size;
 mod big_keys;
 mod compare;
 mod copy;
+mod keystats;
 mod show_plan;
 
 mod progress;
@@ -80,6 +81,10 @@ fn run(screen: &Screen) -> anyhow::Result<Exit> {
         Command::Compare(args) => {
             let request = compare::request(&args, &job::Environment::of_process())?;
             run_job(screen, |stop| compare::compare(request, screen, stop))
+        }
+        Command::Keystats(args) => {
+            let request = keystats::request(&args, &job::Environment::of_process())?;
+            run_job(screen, |stop| keystats::keystats(request, screen, stop))
         }
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { folder } => generate::man(folder.as_deref()),

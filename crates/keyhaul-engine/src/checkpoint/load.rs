@@ -35,6 +35,8 @@ pub(super) struct Alive {
     pub began_at_ms: i64,
     /// What the target was said to be last.
     pub target: Option<String>,
+    /// What was last noted of statistics.
+    pub stats: Option<serde_json::Value>,
     /// The last one of each db of each node; the latest of all is the last.
     pub positions: Vec<Saved>,
     /// Keys that the job was done with, as noted last.
@@ -80,6 +82,7 @@ impl Alive {
                 self.keys_done = keys_done;
             }
             Record::Target { target } => self.target = Some(target),
+            Record::Stats { state } => self.stats = Some(state),
             Record::Anew => {
                 self.positions.clear();
                 self.open.clear();
@@ -148,6 +151,9 @@ impl Alive {
         })?)?;
         if let Some(target) = self.target.clone() {
             output.write_all(&line(&Record::Target { target })?)?;
+        }
+        if let Some(state) = self.stats.clone() {
+            output.write_all(&line(&Record::Stats { state })?)?;
         }
         for (big, state) in (0..).zip(&self.big_keys) {
             let key = state.key.clone();

@@ -8,6 +8,7 @@
 //! {"is":"reset","big":0}
 //! {"is":"done","big":0}
 //! {"is":"not_moved","db":0,"key":"<hex>","reason":".."}
+//! {"is":"stats","state":{..}}                                                    takes the place of the one before
 //! {"is":"open","of_target":false,"db":0,"key":"<hex>"}                           of a comparison
 //! {"is":"settled","of_target":false,"db":0,"key":"<hex>","keys_done":..}
 //! ```
@@ -79,6 +80,9 @@ pub(super) enum Record {
     },
     Target {
         target: String,
+    },
+    Stats {
+        state: serde_json::Value,
     },
     Anew,
 }

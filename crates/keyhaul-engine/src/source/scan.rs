@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use keyhaul_client::{ClientError, ScanOptions, ScanPage, SlotSet};
+use keyhaul_client::{ClientError, ScanOptions, ScanPage, SlotSet, Topology};
 use keyhaul_rdb::KeyType;
 use tokio::sync::mpsc;
 use xxhash_rust::xxh3::Xxh3;
@@ -180,19 +180,8 @@ impl Scanner {
         Ok((starts, run_id))
     }
 
-    /// A digest of the slots of the node and of its epoch.
     fn slots_now(&self) -> String {
-        let topology = self.link.site.routing.topology();
-        let slots = topology.slots_of(&self.link.node_id);
-        let mut digest = Xxh3::new();
-        for slot in slots.iter() {
-            digest.update(&slot.index().to_le_bytes());
-        }
-        let epoch = topology
-            .node(&self.link.node_id)
-            .map_or(0, |node| node.epoch);
-        digest.update(&epoch.to_le_bytes());
-        format!("{:016x}", digest.digest())
+        slots_text(&self.link.site.routing.topology(), &self.link.node_id)
     }
 
     /// One page, sifted. A fresh connection first finds out which process it leads to (`run_id`: that of the one
@@ -272,6 +261,17 @@ impl Scanner {
     }
 }
 
+/// A digest of the slots of a node and of its epoch.
+pub(crate) fn slots_text(topology: &Topology, node_id: &str) -> String {
+    let mut digest = Xxh3::new();
+    for slot in topology.slots_of(node_id).iter() {
+        digest.update(&slot.index().to_le_bytes());
+    }
+    let epoch = topology.node(node_id).map_or(0, |node| node.epoch);
+    digest.update(&epoch.to_le_bytes());
+    format!("{:016x}", digest.digest())
+}
+
 /// How many of these keys make a batch, 1 at least.
 fn batch_len(keys: &[Bytes]) -> usize {
     let mut bytes = 0;
@@ -284,7 +284,7 @@ fn batch_len(keys: &[Bytes]) -> usize {
 
 /// COUNT behind a page of so many bytes of names: longer while they are short, and shorter once they are not, so that
 /// memory does not go with the length of names.
-fn next_count(count: u32, names_bytes: usize) -> u32 {
+pub(crate) fn next_count(count: u32, names_bytes: usize) -> u32 {
     match names_bytes {
         bytes if bytes > PAGE_BYTES_MAX => (count / 2).max(1),
         bytes if bytes < PAGE_BYTES_MAX / 4 => count.saturating_mul(2),

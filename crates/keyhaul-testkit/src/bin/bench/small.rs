@@ -1,8 +1,10 @@
 //! 1.2 million small keys, between servers, clusters and files.
 
+use std::process::Command;
+
 use keyhaul_testkit::{Cluster, Server, Tls, Version, redis, require};
 
-use crate::measured::{self, COMPARE, COPY, Measured};
+use crate::measured::{self, COMPARE, COPY, MEM_KEYS, Measured};
 
 /// Keys of the data set: strings of 100 bytes, and collections of 20 elements.
 const STRINGS: usize = 1_000_000;
@@ -12,7 +14,7 @@ const ELEMENTS: usize = 20;
 /// Every pair of endpoints, those with a budget of their own so many times.
 pub(crate) fn measure(keyhaul: &str, runs: usize) -> Vec<Measured> {
     let tls = Tls::new();
-    let source = Server::builder(Version::REDIS_7_0).tls(&tls).start();
+    let source = Server::builder(Version::REDIS_7_0).tcp().tls(&tls).start();
     println!("filling the source with {} keys", STRINGS + COLLECTIONS);
     fill(&source);
 
@@ -33,6 +35,26 @@ pub(crate) fn measure(keyhaul: &str, runs: usize) -> Vec<Measured> {
                 &[&target],
             ));
         }
+    }
+    // Over TCP, as a server is reached.
+    for _ in 0..runs {
+        let name = "keystats memkeys, TCP";
+        let args = [source.tcp_uri()];
+        let sources = [&source];
+        measured.push(measured::measure(
+            name,
+            keyhaul,
+            MEM_KEYS,
+            &args,
+            &sources,
+            &[],
+        ));
+    }
+    if let Some(cli) = Version::REDIS_7_0.cli_binary() {
+        let mut command = Command::new(cli);
+        command.args(["-p", &source.port().to_string(), "--memkeys"]);
+        let name = "redis-cli --memkeys, TCP";
+        measured.push(measured::measure_command(name, command, &[&source], &[]));
     }
     {
         let target = Server::builder(Version::VALKEY_8_0).tls(&tls).start();
