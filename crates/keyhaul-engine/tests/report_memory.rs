@@ -15,6 +15,8 @@ const LONG: &str = "KEYHAUL_TEST_LONG";
 const SEED: u64 = 0x6b65_7968_6175_6c06;
 /// What the whole process may hold.
 const MEMORY_MAX: usize = 100 << 20;
+/// What a builder may take when it is written down, bytes.
+const TEXT_MAX: usize = 10 << 20;
 /// One key of so many has a prefix that comes again.
 const PLANTED_OF: u64 = 500;
 /// How many prefixes these share.
@@ -55,6 +57,10 @@ fn ten_million_random_prefixes_stay_in_bounds() {
             expire_at_ms: None,
         });
     }
+    let text = builder.to_text();
+    eprintln!("written down: {} bytes", text.len());
+    assert!(text.len() < TEXT_MAX);
+    drop(text);
     let report = builder.finish();
     let peak = peak_memory();
     eprintln!("{keys} keys: {peak:?} bytes of memory at most");

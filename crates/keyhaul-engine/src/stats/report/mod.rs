@@ -12,8 +12,7 @@
 //! All sums are exact. What is not: percentiles (`histogram.rs`), what small prefixes hold where there are more than
 //! fit (`prefixes.rs`), and payloads, which are estimated (`payload.rs`).
 //!
-//! A builder takes 20 MB at most, but for names: 512 bytes for each key that is listed. Written down (serde) it is
-//! about as long.
+//! A builder takes about 20 MB at most.
 
 mod found;
 mod histogram;
@@ -60,7 +59,7 @@ const DBS_MAX: usize = 4096;
 /// Most keys above the chunk threshold that are listed.
 const CHUNKED_MAX: usize = 1000;
 
-/// A report while keys are still coming in. Can be written down (serde) and gone on with.
+/// A report while keys are still coming in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportBuilder {
     options: ReportOptions,
@@ -138,6 +137,24 @@ impl ReportBuilder {
             return &mut self.dbs_other;
         }
         self.dbs.entry(db).or_default()
+    }
+
+    /// All that has been counted so far as text, to go on from later: a few megabytes, where the tree of prefixes is
+    /// as large as it gets.
+    pub fn to_text(&self) -> String {
+        // Every key of every map in it is a text or a number, and nothing in it fails to be written.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Goes on from a text of [`Self::to_text`]. TTLs go on being counted from the moment of the earlier run. `None`: it
+    /// is none, or was asked for something else.
+    pub fn of_text(text: &str, options: &ReportOptions) -> Option<Self> {
+        let builder: Self = serde_json::from_str(text).ok()?;
+        let asked = ReportOptions {
+            now_ms: builder.options.now_ms,
+            ..options.clone()
+        };
+        (builder.options == asked).then_some(builder)
     }
 
     /// Adds what another has counted, that was asked for the same.

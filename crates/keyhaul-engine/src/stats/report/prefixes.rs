@@ -37,20 +37,29 @@ pub(super) struct Prefixes {
     nodes: usize,
 }
 
-/// One prefix.
+/// One prefix. There may be many of them, so they are short when they are written down.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Node {
     /// Everything below: [`Self::here`], [`Self::folded`] and the children.
+    #[serde(rename = "t", with = "pair")]
     pub(super) total: Sum,
     /// Keys that have no further prefix, or one below the depth.
+    #[serde(rename = "h", with = "pair")]
     pub(super) here: Sum,
     /// Of children that were folded.
+    #[serde(rename = "f", with = "pair")]
     pub(super) folded: Sum,
     /// What may be missing in the total, at most: it is in what the parents have folded.
+    #[serde(rename = "m", with = "pair")]
     pub(super) missed_max: Sum,
     /// The largest child of each round, added up.
+    #[serde(rename = "r", with = "pair")]
     rounds: Sum,
-    #[serde(serialize_with = "write_children", deserialize_with = "read_children")]
+    #[serde(
+        rename = "c",
+        serialize_with = "write_children",
+        deserialize_with = "read_children"
+    )]
     pub(super) children: Children,
 }
 
@@ -240,6 +249,20 @@ fn read_children<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Children,
     children
         .map(|(part, child)| Ok((latin1::bytes(&part)?, child)))
         .collect()
+}
+
+/// A sum as `[keys, bytes]`.
+mod pair {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(sum: &Sum, serializer: S) -> Result<S::Ok, S::Error> {
+        (sum.keys, sum.bytes).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Sum, D::Error> {
+        let (keys, bytes) = Deserialize::deserialize(deserializer)?;
+        Ok(Sum { keys, bytes })
+    }
 }
 
 #[cfg(test)]

@@ -272,10 +272,21 @@ fn two_builders_merged_say_what_one_says() {
 #[test]
 fn a_builder_that_was_written_down_goes_on() {
     let keys = keys(78, 3000);
-    let text = serde_json::to_string(&builder(&keys[..1000])).unwrap();
-    let mut again: ReportBuilder = serde_json::from_str(&text).unwrap();
+    let text = builder(&keys[..1000]).to_text();
+    let later = ReportOptions {
+        now_ms: NOW_MS + 5000,
+        ..options()
+    };
+    let mut again = ReportBuilder::of_text(&text, &later).unwrap();
     keys[1000..].iter().for_each(|key| again.take(&key.facts()));
     assert_eq!(again, builder(&keys));
+    let other = ReportOptions {
+        top: 7,
+        ..options()
+    };
+    for (text, options) in [(text.as_str(), other), ("", options()), ("{}", options())] {
+        assert_eq!(ReportBuilder::of_text(text, &options), None);
+    }
 }
 
 #[test]
