@@ -10,6 +10,7 @@ mod size;
 mod big_keys;
 mod compare;
 mod copy;
+mod keystats;
 mod show_plan;
 
 mod progress;

@@ -53,10 +53,20 @@ impl OutputFile {
 
     /// Writes a report: whole or not at all.
     pub(crate) fn write_json(&self, report: &impl Serialize) -> io::Result<()> {
+        self.write(|out| {
+            serde_json::to_writer_pretty(&mut *out, report)?;
+            out.write_all(b"\n")
+        })
+    }
+
+    /// Writes what `content` writes: whole or not at all.
+    pub(crate) fn write(
+        &self,
+        content: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+    ) -> io::Result<()> {
         let (file, path) = self.temporary()?.into_parts();
         let mut out = BufWriter::new(file);
-        serde_json::to_writer_pretty(&mut out, report)?;
-        out.write_all(b"\n")?;
+        content(&mut out)?;
         self.put(out, path)
     }
 

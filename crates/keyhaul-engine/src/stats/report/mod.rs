@@ -12,7 +12,7 @@
 //! All sums are exact. What is not: percentiles (`histogram.rs`), what small prefixes hold where there are more than
 //! fit (`prefixes.rs`), and payloads, which are estimated (`payload.rs`).
 //!
-//! A builder takes about 20 MB at most.
+//! A builder takes about 10 MB at most.
 
 mod found;
 mod histogram;
@@ -32,10 +32,11 @@ mod tests;
 use std::array;
 use std::collections::BTreeMap;
 
-use keyhaul_rdb::KeyType;
 use serde::{Deserialize, Serialize};
 
 pub use found::{About, Chunked, DbRow, Expiry, REPORT_SCHEMA, Report, Totals};
+pub use keyhaul_rdb::KeyType;
+
 pub use histogram::{Spread, SpreadRow};
 pub use kinds::{EncodingRow, TypeRow};
 pub use options::{

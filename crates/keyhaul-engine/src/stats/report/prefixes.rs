@@ -11,7 +11,7 @@
 //! of these as what it may have missed ([`Node::missed_max`]).
 //!
 //! What is never folded: whatever holds more bytes, each time, than the prefix in the middle. Where names are random,
-//! a round comes every 20,000 keys, and a prefix that has a few of them stays.
+//! a round comes every 8,000 keys, and a prefix that has a few of them stays.
 
 use std::collections::HashMap;
 
@@ -22,7 +22,7 @@ use super::options::PREFIX_DEPTH_MAX;
 use super::sum::Sum;
 
 /// Most prefixes in memory, about 300 bytes each.
-pub(super) const NODES_MAX: usize = 40_000;
+pub(super) const NODES_MAX: usize = 16_000;
 /// A longer part of a name is kept only so far, with one byte more to tell it, and counts as the same prefix as other
 /// long ones that begin so.
 pub(super) const PART_BYTES_MAX: usize = 64;
@@ -128,8 +128,7 @@ impl Prefixes {
             // Of those at the limit only as many as make up half.
             at_limit: half + 1 - smaller.iter().filter(|size| **size < *at).count(),
         };
-        self.root.fold(&mut limit);
-        self.nodes = self.root.count();
+        self.nodes = self.root.fold(&mut limit);
     }
 }
 
@@ -169,7 +168,9 @@ impl Node {
         }
     }
 
-    fn fold(&mut self, limit: &mut Limit) {
+    /// How many nodes are left below.
+    fn fold(&mut self, limit: &mut Limit) -> usize {
+        let mut left = 0;
         let mut largest = Sum::default();
         let folded = &mut self.folded;
         self.children.retain(|_, child| {
@@ -178,12 +179,15 @@ impl Node {
                 largest = largest.most(child.total);
                 return false;
             }
-            child.fold(limit);
+            left += 1 + child.fold(limit);
             true
         });
         self.rounds.add(largest);
-        // A table does not shrink by itself.
-        self.children.shrink_to_fit();
+        // A table does not shrink by itself. One that will grow again at once is left as it is.
+        if self.children.capacity() > 8 * self.children.len().max(8) {
+            self.children.shrink_to_fit();
+        }
+        left
     }
 
     fn merge(&mut self, mut other: Self) {
