@@ -1,5 +1,6 @@
 //! The report as a page for the terminal.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -224,9 +225,9 @@ fn write_percentiles(out: &mut impl Write, report: &Report) -> io::Result<()> {
         })
         .collect();
     if !rows.is_empty() {
-        title(out, "so many keys of 100 have at most")?;
+        title(out, "percentiles")?;
     }
-    write_table(out, ["", "50", "90", "99", "99.9", "100"], &rows)
+    write_table(out, ["", "p50", "p90", "p99", "p99.9", "max"], &rows)
 }
 
 fn write_spread(
@@ -393,7 +394,12 @@ fn write_biggest(out: &mut impl Write, report: &Report) -> io::Result<()> {
         let name = &row.type_name;
         let by_size = format!("biggest keys of type {name}");
         write_keys(out, &by_size, &row.biggest_by_bytes)?;
-        if name != "string" {
+        // Mostly these are the same keys.
+        let names = |keys: &[BigKey]| -> BTreeSet<(u32, String)> {
+            let shown = keys.iter().take(LINES_MAX);
+            shown.map(|key| (key.db, key.key.clone())).collect()
+        };
+        if names(&row.biggest_by_elements) != names(&row.biggest_by_bytes) && name != "string" {
             let by_elements = format!("most elements of type {name}");
             write_keys(out, &by_elements, &row.biggest_by_elements)?;
         }
@@ -491,6 +497,3 @@ mod tests {
         }
     }
 }
-#[cfg(test)]
-#[test]
-fn tmp_show() { let mut o = Vec::new(); write(&mut o, &crate::keystats::sample::report()).unwrap(); std::fs::write("/tmp/i6r-page.txt", o).unwrap(); }
