@@ -18,6 +18,7 @@ mod topology;
 
 mod element_lookups;
 mod element_reads;
+mod fact_reads;
 mod facts;
 mod key_reads;
 mod reads;
@@ -34,6 +35,7 @@ pub use endpoint::{
     Address, DEFAULT_PORT, DEFAULT_SENTINEL_PORT, Endpoint, EndpointError, Seeds, TlsOptions,
 };
 pub use error::{ClientError, ServerError};
+pub use fact_reads::{FactsAsked, KeyAnswers};
 pub use facts::{Degraded, Family, Role, ServerFacts, Version};
 pub use key_reads::{Asking, KeyRead};
 pub use reads::{ExpiryCommand, FunctionLibrary, KeyLook, ReadConnection, ScanOptions, ScanPage};

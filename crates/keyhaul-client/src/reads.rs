@@ -54,6 +54,36 @@ pub struct ScanOptions {
     pub count: u32,
 }
 
+impl ScanOptions {
+    /// The whole command.
+    pub(crate) fn args<'a>(&'a self, cursor: &'a [u8], count: &'a [u8]) -> Vec<&'a [u8]> {
+        let mut args: Vec<&[u8]> = vec![b"SCAN", cursor];
+        if let Some(pattern) = &self.pattern {
+            args.extend([&b"MATCH"[..], pattern]);
+        }
+        args.extend([&b"COUNT"[..], count]);
+        if let Some(key_type) = self.key_type {
+            args.extend([&b"TYPE"[..], key_type.as_bytes()]);
+        }
+        args
+    }
+}
+
+impl ScanPage {
+    /// `None`: SCAN does not answer so.
+    pub(crate) fn of_reply(reply: &Value) -> Option<Self> {
+        let [cursor, keys] = reply.as_list()? else {
+            return None;
+        };
+        let cursor = std::str::from_utf8(cursor.as_bytes()?).ok()?;
+        let keys = keys.as_list()?.iter().map(|key| key.as_bytes().cloned());
+        Some(Self {
+            cursor: cursor.parse().ok()?,
+            keys: keys.collect::<Option<_>>()?,
+        })
+    }
+}
+
 /// A function library (>= 7.0).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FunctionLibrary {
@@ -154,31 +184,9 @@ impl ReadConnection {
         options: &ScanOptions,
     ) -> Result<ScanPage, ClientError> {
         let (cursor, count) = (cursor.to_string(), options.count.to_string());
-        let mut args: Vec<&[u8]> = vec![b"SCAN", cursor.as_bytes()];
-        if let Some(pattern) = &options.pattern {
-            args.extend([&b"MATCH"[..], pattern]);
-        }
-        args.extend([&b"COUNT"[..], count.as_bytes()]);
-        if let Some(key_type) = options.key_type {
-            args.extend([&b"TYPE"[..], key_type.as_bytes()]);
-        }
+        let args = options.args(cursor.as_bytes(), count.as_bytes());
         let reply = self.connection.call(&args).await?;
-        let bad = || self.connection.unexpected("SCAN");
-        let [cursor, keys] = reply.as_list().ok_or_else(bad)? else {
-            return Err(bad());
-        };
-        let cursor = cursor
-            .as_bytes()
-            .and_then(|c| std::str::from_utf8(c).ok()?.parse().ok());
-        let keys = keys
-            .as_list()
-            .ok_or_else(bad)?
-            .iter()
-            .map(|key| key.as_bytes().cloned());
-        Ok(ScanPage {
-            cursor: cursor.ok_or_else(bad)?,
-            keys: keys.collect::<Option<_>>().ok_or_else(bad)?,
-        })
+        ScanPage::of_reply(&reply).ok_or_else(|| self.connection.unexpected("SCAN"))
     }
 
     /// How many bytes of memory each key takes there; 0 where a key is gone or elsewhere.

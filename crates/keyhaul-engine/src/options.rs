@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use keyhaul_rdb::KeyType;
-pub use keyhaul_rdb::WRITABLE_VERSIONS;
+pub use keyhaul_rdb::{KeyType, WRITABLE_VERSIONS};
 
 use crate::transform::{DbMap, Glob, PrefixRename};
 

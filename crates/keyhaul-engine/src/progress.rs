@@ -20,6 +20,8 @@ pub enum Phase {
     Done,
     /// It was stopped before its end.
     Stopped,
+    /// Keys are looked at for statistics.
+    Scanning,
 }
 
 /// Live counters of a job; shared, never locked on the hot path.
@@ -40,13 +42,13 @@ pub struct Progress {
     pub keys_gone: AtomicU64,
     /// Keys that were not moved and are listed.
     pub keys_not_moved: AtomicU64,
-    /// Payload bytes that the target acknowledged.
+    /// Payload bytes that the target acknowledged; of statistics, what the keys take that were looked at.
     pub bytes_copied: AtomicU64,
     /// Bytes of RDB files, or of what a source sends as RDB, that there are; 0: unknown.
     pub bytes_expected: AtomicU64,
     /// Bytes of them that were read.
     pub bytes_read: AtomicU64,
-    /// Keys that the verification looked at.
+    /// Keys that the verification, or statistics, looked at.
     pub keys_verified: AtomicU64,
     /// Times a connection was opened again or a command was repeated.
     pub retries: AtomicU64,
@@ -190,6 +192,7 @@ impl Progress {
             2 => Phase::Verifying,
             3 => Phase::Done,
             4 => Phase::Stopped,
+            5 => Phase::Scanning,
             _ => Phase::Starting,
         }
     }

@@ -234,7 +234,8 @@ fn first_tls_option(tls: &TlsOptions) -> Option<&'static str> {
         .find_map(|(is_given, name)| is_given.then_some(name))
 }
 
-fn is_unix_socket(endpoint: &Endpoint) -> bool {
+/// Whether the endpoint is one Unix socket.
+pub(crate) fn is_unix_socket(endpoint: &Endpoint) -> bool {
     matches!(&endpoint.seeds, Seeds::Servers(list) if matches!(list.as_slice(), [Address::Unix(_)]))
 }
 

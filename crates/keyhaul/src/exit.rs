@@ -4,6 +4,7 @@ use std::io;
 
 use keyhaul_engine::compare::options::CompareReceipt;
 use keyhaul_engine::receipt::{Outcome, Receipt};
+use keyhaul_engine::stats::StatsReceipt;
 
 use crate::usage::UsageError;
 
@@ -58,7 +59,9 @@ impl Exit {
             Self::Refused => {
                 "refused before anything was written: no connection, no right, bad plan"
             }
-            Self::NotAllMoved => "finished, but some keys were not moved; they are listed",
+            Self::NotAllMoved => {
+                "finished, but some keys were not moved, or not read by keystats; they are listed"
+            }
             Self::Stopped => "stopped before the end; the same command can be given again",
         }
     }
@@ -94,6 +97,15 @@ impl Exit {
             Outcome::Stopped(_) => Self::Stopped,
             Outcome::Done if receipt.counts.is_equal() => Self::Done,
             Outcome::Done | Outcome::Different | Outcome::NotAllMoved => Self::Different,
+        }
+    }
+
+    /// The exit of statistics that were made. Keys that could not be read are listed.
+    pub(crate) fn of_statistics(receipt: &StatsReceipt) -> Self {
+        match receipt.outcome {
+            Outcome::Stopped(_) => Self::Stopped,
+            Outcome::Done if receipt.unread.count == 0 => Self::Done,
+            Outcome::Done | Outcome::Different | Outcome::NotAllMoved => Self::NotAllMoved,
         }
     }
 

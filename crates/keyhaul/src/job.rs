@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use keyhaul_engine::options::{
-    AcceptedLosses, CHUNK_ELEMENTS_MAX, CHUNK_THRESHOLD, CopyOptions, MEMORY_BYTES_MIN, Method,
-    OnConflict, Scope, THREADS_MAX, Verify, WRITABLE_VERSIONS,
+    AcceptedLosses, CHUNK_ELEMENTS_MAX, CHUNK_THRESHOLD, CopyOptions, KeyType, MEMORY_BYTES_MIN,
+    Method, OnConflict, Scope, THREADS_MAX, Verify, WRITABLE_VERSIONS,
 };
 use keyhaul_engine::place::Place;
 use keyhaul_engine::transform::{DbMap, Glob, PrefixRename};
@@ -62,8 +62,16 @@ impl Environment {
         }
     }
 
+    /// Those of a source, the first that is there counts.
+    pub(crate) fn source_passwords(&self) -> [Option<&str>; 2] {
+        [
+            self.source_password.as_deref(),
+            self.any_password.as_deref(),
+        ]
+    }
+
     /// Where checkpoints lie unless another folder is named; `None`: there is no home.
-    fn state_dir(&self) -> Option<PathBuf> {
+    pub(crate) fn state_dir(&self) -> Option<PathBuf> {
         let home = || Some(self.home.as_ref()?.join(".local/state"));
         Some(self.state_home.clone().or_else(home)?.join("keyhaul"))
     }
@@ -169,7 +177,7 @@ pub(crate) fn every_key(
 ) -> Result<CopyOptions, UsageError> {
     Ok(CopyOptions {
         key_excludes: globs(&args.key_exclude),
-        key_types: each("--key-type", &args.key_type, |text| text.trim().parse())?,
+        key_types: key_types(&args.key_type)?,
         scan_count: number("--scan-count", &args.scan_count, u32::MAX)?,
         read_threads: number("--read-threads", &args.read_threads, THREADS_MAX)?,
         threads: number("--threads", &args.threads, THREADS_MAX)?,
@@ -204,7 +212,7 @@ pub(crate) fn request(
     let source = endpoint_args::resolve_source(
         &args.source,
         &args.source_side.typed(),
-        &[environment.source_password.as_deref(), any_password],
+        &environment.source_passwords(),
     )?;
     let target = endpoint_args::resolve_target(
         &args.target,
@@ -265,15 +273,19 @@ fn each<T, E: std::fmt::Display>(
     texts.iter().map(parse_one).collect()
 }
 
-fn globs(texts: &[String]) -> Vec<Glob> {
+pub(crate) fn globs(texts: &[String]) -> Vec<Glob> {
     texts
         .iter()
         .map(|text| Glob::new(text.as_bytes()))
         .collect()
 }
 
+pub(crate) fn key_types(texts: &[String]) -> Result<Vec<KeyType>, UsageError> {
+    each("--key-type", texts, |text| text.trim().parse())
+}
+
 /// `--db`; `None`: all, or the one that the source's URI names.
-fn dbs(typed: &[String]) -> Result<Option<Vec<u32>>, UsageError> {
+pub(crate) fn dbs(typed: &[String]) -> Result<Option<Vec<u32>>, UsageError> {
     let is_all = matches!(typed, [one] if one.trim().eq_ignore_ascii_case("all"));
     if typed.is_empty() || is_all {
         return Ok(None);

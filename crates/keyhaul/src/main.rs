@@ -82,6 +82,10 @@ fn run(screen: &Screen) -> anyhow::Result<Exit> {
             let request = compare::request(&args, &job::Environment::of_process())?;
             run_job(screen, |stop| compare::compare(request, screen, stop))
         }
+        Command::Keystats(args) => {
+            let request = keystats::request(&args, &job::Environment::of_process())?;
+            run_job(screen, |stop| keystats::keystats(request, screen, stop))
+        }
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { folder } => generate::man(folder.as_deref()),
     }

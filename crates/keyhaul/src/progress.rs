@@ -124,7 +124,7 @@ struct View<'a> {
 impl<'a> View<'a> {
     fn new(snapshot: &'a Snapshot, rates: &mut Rates, now: Instant, options: ShowOptions) -> Self {
         let keys_done = match snapshot.phase {
-            Phase::Verifying => snapshot.keys_verified,
+            Phase::Verifying | Phase::Scanning => snapshot.keys_verified,
             Phase::Done | Phase::Stopped if options.compares => snapshot.keys_verified,
             Phase::Starting | Phase::Copying | Phase::Done | Phase::Stopped => {
                 snapshot.keys_copied
@@ -136,7 +136,10 @@ impl<'a> View<'a> {
         let is_known = snapshot.keys_expected > 0 && !options.is_filtered;
         let keys_expected = is_known.then(|| snapshot.keys_expected.max(keys_done));
         rates.add(now, keys_done, snapshot.bytes_copied);
-        let is_moving = matches!(snapshot.phase, Phase::Copying | Phase::Verifying);
+        let is_moving = matches!(
+            snapshot.phase,
+            Phase::Copying | Phase::Verifying | Phase::Scanning
+        );
         let keys_left = keys_expected.map(|expected| expected - keys_done);
         Self {
             snapshot,
@@ -222,6 +225,7 @@ fn name(phase: Phase) -> &'static str {
         Phase::Starting => "starting",
         Phase::Copying => "copying",
         Phase::Verifying => "verifying",
+        Phase::Scanning => "scanning",
         Phase::Done => "done",
         Phase::Stopped => "stopped",
     }

@@ -36,6 +36,8 @@ pub(super) struct Alive {
     pub began_at_ms: i64,
     /// What the target was said to be last.
     pub target: Option<String>,
+    /// What was last noted of statistics.
+    pub stats: Option<serde_json::Value>,
     /// The last one of each db of each node; the latest of all is the last.
     pub positions: Vec<Saved>,
     /// At the place that is its number.
@@ -75,6 +77,7 @@ impl Alive {
                 });
             }
             Record::Target { target } => self.target = Some(target),
+            Record::Stats { state } => self.stats = Some(state),
             Record::Anew => {
                 self.positions.clear();
                 for state in &mut self.big_keys {
@@ -141,6 +144,9 @@ impl Alive {
         })?)?;
         if let Some(target) = self.target.clone() {
             output.write_all(&line(&Record::Target { target })?)?;
+        }
+        if let Some(state) = self.stats.clone() {
+            output.write_all(&line(&Record::Stats { state })?)?;
         }
         for saved in self.positions.iter().cloned() {
             output.write_all(&line(&Record::Position {

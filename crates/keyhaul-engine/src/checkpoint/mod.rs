@@ -87,6 +87,10 @@ pub(crate) struct Mark {
 /// So many of the last marks of a key are known later: more than can be in flight.
 pub(crate) const MARKS_KEPT: usize = 12;
 
+/// A journal that notes statistics is compacted when it is longer than this, bytes, or than twice what it was when it
+/// was compacted last.
+const STATS_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
 /// A key that goes over in chunks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BigKey {
@@ -151,6 +155,8 @@ pub(crate) struct Resumed {
     pub saved_at_ms: i64,
     /// What the target was, if it was noted.
     pub target: Option<String>,
+    /// What was last noted of statistics.
+    pub stats: Option<serde_json::Value>,
     /// At most one for each db of a node.
     pub positions: Vec<ScanPosition>,
     /// In the order in which they were found.
@@ -167,6 +173,7 @@ pub(crate) struct Resumed {
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
     path: PathBuf,
+    identity: JobIdentity,
     inner: Mutex<Inner>,
 }
 
@@ -176,6 +183,8 @@ struct Inner {
     /// The numbers of big keys, by db and name.
     bigs: HashMap<u32, HashMap<Bytes, u64>>,
     bigs_count: u64,
+    /// See [`STATS_BYTES_MAX`].
+    compact_above: u64,
     failure: Option<String>,
 }
 
@@ -229,7 +238,13 @@ impl Checkpoint {
             inner.number(&state.key);
         }
         let inner = Mutex::new(inner);
-        Ok((Self { path, inner }, earlier))
+        let identity = identity.clone();
+        let checkpoint = Self {
+            path,
+            identity,
+            inner,
+        };
+        Ok((checkpoint, earlier))
     }
 
     /// The journal.
@@ -293,6 +308,36 @@ impl Checkpoint {
         self.append(&mut self.lock(), &record);
     }
 
+    /// Notes all that statistics need to go on; it takes the place of what was noted before. Where that makes the
+    /// file long, it is compacted.
+    pub(crate) fn stats(&self, state: serde_json::Value) {
+        let mut inner = self.lock();
+        self.append(&mut inner, &Record::Stats { state });
+        let bytes = |file: &File| file.metadata().map_or(0, |is| is.len());
+        if inner.failure.is_some() || bytes(&inner.file) <= inner.compact_above {
+            return;
+        }
+        match self.compacted() {
+            // The lock of the old one goes with it, now that the new one has the name.
+            Ok(file) => {
+                inner.compact_above = STATS_BYTES_MAX.max(2 * bytes(&file));
+                inner.file = file;
+            }
+            Err(e) => inner.failure = Some(keyhaul_client::chain(&e)),
+        }
+    }
+
+    /// Puts a journal of what is alive in the place of this one, whose lock is held.
+    fn compacted(&self) -> Result<File, CheckpointError> {
+        let journal = File::open(&self.path);
+        let journal = journal.map_err(CheckpointError::during("read", &self.path))?;
+        let alive = match file::read(&self.path, &journal, &self.identity)? {
+            Loaded::Journal(alive) => *alive,
+            Loaded::Nothing | Loaded::Newer(_) => Alive::new(now_ms()),
+        };
+        file::replace(&self.path, &alive, &self.identity)
+    }
+
     /// Why nothing is noted any more, in one line; `None`: all was written so far.
     pub(crate) fn failure(&self) -> Option<String> {
         self.lock().failure.clone()
@@ -339,6 +384,7 @@ impl Inner {
             file,
             bigs: HashMap::new(),
             bigs_count: 0,
+            compact_above: STATS_BYTES_MAX,
             failure: None,
         }
     }
@@ -372,6 +418,7 @@ fn resumed(alive: &Alive) -> Resumed {
         began_at_ms: alive.began_at_ms,
         saved_at_ms: last.map_or(alive.began_at_ms, |saved| saved.at_ms),
         target: alive.target.clone(),
+        stats: alive.stats.clone(),
         positions: positions.collect(),
         big_keys: alive.big_keys.clone(),
         not_moved: alive.not_moved.clone(),

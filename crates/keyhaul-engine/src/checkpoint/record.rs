@@ -8,6 +8,7 @@
 //! {"is":"reset","big":0}
 //! {"is":"done","big":0}
 //! {"is":"not_moved","db":0,"key":"<hex>","reason":".."}
+//! {"is":"stats","state":{..}}                                                    takes the place of the one before
 //! ```
 //!
 //! A kind of line that an older keyhaul cannot read needs a new [`VERSION`].
@@ -71,6 +72,9 @@ pub(super) enum Record {
     NotMoved(NotMovedRecord),
     Target {
         target: String,
+    },
+    Stats {
+        state: serde_json::Value,
     },
     Anew,
 }

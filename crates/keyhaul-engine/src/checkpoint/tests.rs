@@ -494,6 +494,7 @@ fn a_full_disk_is_said_once() {
     };
     let checkpoint = Checkpoint {
         path: "/state/1.journal".into(),
+        identity: identity(),
         inner: Mutex::new(Inner::new(full())),
     };
     assert_eq!(checkpoint.failure(), None);
@@ -542,4 +543,29 @@ fn a_job_has_a_number_of_its_own() {
     let distinct: std::collections::HashSet<u64> = ids.into_iter().collect();
     assert_eq!(distinct.len(), ids.len());
     assert_eq!(of("a", "b", "c"), ids[0]);
+}
+
+#[test]
+fn what_statistics_need_replaces_what_they_needed_before() {
+    let folder = folder();
+    let (checkpoint, _) = open(&folder, Start::Resume);
+    let state = |n: u64, bytes: usize| serde_json::json!({"n": n, "text": "x".repeat(bytes)});
+    checkpoint.not_moved(0, b"k", "refused");
+    for n in 0..40 {
+        checkpoint.stats(state(n, 1024 * 1024));
+    }
+    // It was compacted on the way, and is locked as before.
+    assert!(fs::metadata(checkpoint.path()).unwrap().len() < STATS_BYTES_MAX + 3 * 1024 * 1024);
+    assert!(matches!(
+        Checkpoint::open(folder.path(), &identity(), Start::Resume),
+        Err(CheckpointError::Running { .. })
+    ));
+    checkpoint.stats(state(40, 3));
+    drop(checkpoint);
+    let (checkpoint, resumed) = resume(&folder);
+    assert_eq!(resumed.stats, Some(state(40, 3)));
+    assert_eq!(resumed.not_moved.len(), 1);
+    assert_eq!(lines(&folder).len(), 3);
+    checkpoint.finish().unwrap();
+    assert!(!journal(&folder).exists());
 }

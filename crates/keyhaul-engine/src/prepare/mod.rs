@@ -11,6 +11,7 @@ mod reader;
 mod refuse;
 mod rights;
 mod sizes;
+mod statistics;
 mod warnings;
 
 use std::path::PathBuf;
@@ -34,6 +35,7 @@ pub(crate) use method::ReadBy;
 pub(crate) use probe::Probed;
 pub(crate) use reader::source_version;
 pub(crate) use sizes::{SizeRules, SizeVerdict};
+pub(crate) use statistics::{PreparedStatistics, StatisticsEnd, prepare as prepare_statistics};
 
 use sizes::Chunks;
 

@@ -9,7 +9,7 @@ use crate::prepare::{Probed, verifies};
 use crate::target::restore_probe;
 
 /// A key that exists nowhere; only the answer to the command matters.
-const NO_KEY: &[u8] = b"keyhaul:no-such-key";
+pub(super) const NO_KEY: &[u8] = b"keyhaul:no-such-key";
 
 /// SCAN, and TYPE for the verification.
 pub(crate) async fn check_scan_and_look(
@@ -20,7 +20,8 @@ pub(crate) async fn check_scan_and_look(
     check_look(source, options).await
 }
 
-async fn check_scan(source: &mut Probed) -> Result<(), PlanError> {
+/// SCAN.
+pub(super) async fn check_scan(source: &mut Probed) -> Result<(), PlanError> {
     let scan = ScanOptions {
         count: 1,
         ..ScanOptions::default()
@@ -150,7 +151,7 @@ fn demand(
 }
 
 /// NOPERM for the command itself, or no such command; not for the one key.
-fn forbids_command(error: &ServerError) -> bool {
+pub(super) fn forbids_command(error: &ServerError) -> bool {
     (error.is_forbidden() && !is_about_key(error)) || error.is_unknown_command()
 }
 

@@ -62,38 +62,14 @@ impl Pass {
         &self,
         workers: impl Fn(&str, KeyQueue, &mut Workers),
     ) -> Result<(), GaveUp> {
-        if self.site.routing.mode() == Mode::Standalone {
-            self.scan_nodes(vec![String::new()], None, Order::SideBySide, &workers)
-                .await?;
-            return Ok(());
-        }
-        let mut pending: Option<SlotSet> = None;
-        let mut before = self.topology().await?;
-        for round in 0..ROUNDS_MAX {
-            let order = if round == 0 {
-                Order::SideBySide
-            } else {
-                Order::GiversFirst
-            };
-            let nodes = in_order(&before, order);
+        let mut rounds = Rounds::begin(&self.site, self.retry_for, &self.ledger).await?;
+        while let Some(round) = rounds.next() {
             let lost = self
-                .scan_nodes(nodes, pending.clone(), order, &workers)
+                .scan_nodes(round.nodes, round.slots, round.order, &workers)
                 .await?;
-            let after = self.topology().await?;
-            let moved = moved_slots(&before, &after, order, &lost);
-            if moved.is_empty() {
-                return Ok(());
-            }
-            self.ledger.remark(format!(
-                "{} slots of the source moved during the run: they are scanned again",
-                moved.len()
-            ));
-            (pending, before) = (Some(moved), after);
+            rounds.finish(&lost).await?;
         }
-        self.ledger.halt(format!(
-            "source: slots kept moving through {ROUNDS_MAX} rounds"
-        ));
-        Err(GaveUp)
+        Ok(())
     }
 
     /// Scans these nodes; returns the ids of those that ceased to be primaries.
@@ -141,44 +117,143 @@ impl Pass {
                 .run(),
             );
             if order == Order::GiversFirst {
-                lost.extend(self.finish(node_id, tasks).await?);
+                lost.extend(join_node(node_id, tasks, &self.ledger).await?);
             } else {
                 running.push((node_id, tasks));
             }
         }
         let mut gave_up = false;
         for (node_id, tasks) in running {
-            match self.finish(node_id, tasks).await {
+            match join_node(node_id, tasks, &self.ledger).await {
                 Ok(one) => lost.extend(one),
                 Err(GaveUp) => gave_up = true, // the others are joined all the same
             }
         }
         if gave_up { Err(GaveUp) } else { Ok(lost) }
     }
+}
 
-    /// Waits for all tasks of one node; `Some`: the node ceased to be a primary.
-    async fn finish(&self, node_id: String, mut tasks: Workers) -> Result<Option<String>, GaveUp> {
-        let (mut is_lost, mut gave_up) = (false, false);
-        while let Some(joined) = tasks.join_next().await {
-            match joined {
-                Ok(Ok(ScanEnd::Complete)) => {}
-                Ok(Ok(ScanEnd::NodeLost)) => is_lost = true,
-                Ok(Err(GaveUp)) => gave_up = true,
-                Err(e) => {
-                    self.ledger.halt(format!("a task failed: {e}"));
-                    gave_up = true;
-                }
+/// Waits for all tasks of one node; `Some`: the node ceased to be a primary.
+///
+/// # Errors
+/// [`GaveUp`] when the job was halted or is to stop.
+pub(crate) async fn join_node(
+    node_id: String,
+    mut tasks: Workers,
+    ledger: &Ledger,
+) -> Result<Option<String>, GaveUp> {
+    let (mut is_lost, mut gave_up) = (false, false);
+    while let Some(joined) = tasks.join_next().await {
+        match joined {
+            Ok(Ok(ScanEnd::Complete)) => {}
+            Ok(Ok(ScanEnd::NodeLost)) => is_lost = true,
+            Ok(Err(GaveUp)) => gave_up = true,
+            Err(e) => {
+                ledger.halt(format!("a task failed: {e}"));
+                gave_up = true;
             }
         }
-        // A lost node ends its other tasks too; only a stop ends the whole.
-        if gave_up && (self.ledger.stop.is_cancelled() || !is_lost) {
-            return Err(GaveUp);
-        }
-        Ok(is_lost.then_some(node_id))
+    }
+    // A lost node ends its other tasks too; only a stop ends the whole.
+    if gave_up && (ledger.stop.is_cancelled() || !is_lost) {
+        return Err(GaveUp);
+    }
+    Ok(is_lost.then_some(node_id))
+}
+
+/// The rounds of one pass: which nodes are to be scanned next, and for which slots.
+#[derive(Debug)]
+pub(crate) struct Rounds<'a> {
+    site: &'a Site,
+    retry_for: Duration,
+    ledger: &'a Ledger,
+    /// As it was before the round.
+    topology: Arc<Topology>,
+    /// So many rounds were begun.
+    begun: usize,
+    /// Slots that are to be scanned again.
+    moved: SlotSet,
+}
+
+/// One round.
+#[derive(Debug)]
+pub(crate) struct Round {
+    /// Ids of the nodes to be scanned; empty of a standalone server.
+    pub nodes: Vec<String>,
+    /// Only these slots; `None`: all.
+    pub slots: Option<SlotSet>,
+    pub order: Order,
+}
+
+impl<'a> Rounds<'a> {
+    /// # Errors
+    /// [`GaveUp`] when the job was halted or is to stop.
+    pub(crate) async fn begin(
+        site: &'a Site,
+        retry_for: Duration,
+        ledger: &'a Ledger,
+    ) -> Result<Self, GaveUp> {
+        let topology = match site.routing.mode() {
+            Mode::Standalone => site.routing.topology(),
+            Mode::Cluster => topology_now(site, retry_for, ledger).await?,
+        };
+        Ok(Self {
+            site,
+            retry_for,
+            ledger,
+            topology,
+            begun: 0,
+            moved: SlotSet::empty(),
+        })
     }
 
-    async fn topology(&self) -> Result<Arc<Topology>, GaveUp> {
-        topology_now(&self.site, self.retry_for, &self.ledger).await
+    /// The round to be gone now; `None`: all was scanned. [`Rounds::finish`] ends it.
+    pub(crate) fn next(&mut self) -> Option<Round> {
+        let is_first = self.begun == 0;
+        if !is_first && self.moved.is_empty() {
+            return None;
+        }
+        self.begun += 1;
+        let order = match is_first {
+            true => Order::SideBySide,
+            false => Order::GiversFirst,
+        };
+        Some(Round {
+            nodes: in_order(&self.topology, order),
+            slots: (!is_first).then(|| self.moved.clone()),
+            order,
+        })
+    }
+
+    /// The round is over; these nodes ceased to be primaries.
+    ///
+    /// # Errors
+    /// [`GaveUp`] when the job was halted or is to stop, or slots keep moving.
+    pub(crate) async fn finish(&mut self, lost: &[String]) -> Result<(), GaveUp> {
+        if self.topology.mode == Mode::Standalone {
+            return Ok(());
+        }
+        let order = match self.begun {
+            1 => Order::SideBySide,
+            _ => Order::GiversFirst,
+        };
+        let after = topology_now(self.site, self.retry_for, self.ledger).await?;
+        self.moved = moved_slots(&self.topology, &after, order, lost);
+        self.topology = after;
+        if self.moved.is_empty() {
+            return Ok(());
+        }
+        self.ledger.remark(format!(
+            "{} slots of the source moved during the run: they are scanned again",
+            self.moved.len()
+        ));
+        if self.begun == ROUNDS_MAX {
+            self.ledger.halt(format!(
+                "source: slots kept moving through {ROUNDS_MAX} rounds"
+            ));
+            return Err(GaveUp);
+        }
+        Ok(())
     }
 }
 
@@ -216,8 +291,10 @@ pub(crate) fn moved_between(before: &Topology, after: &Topology) -> SlotSet {
 
 /// How the nodes of a round are gone through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
+pub(crate) enum Order {
+    /// All at the same time.
     SideBySide,
+    /// One after the other, those first that give slots away.
     GiversFirst,
 }
 

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use keyhaul_client::{ClientError, ScanOptions, ScanPage, SlotSet};
+use keyhaul_client::{ClientError, ScanOptions, ScanPage, SlotSet, Topology};
 use keyhaul_rdb::KeyType;
 use tokio::sync::mpsc;
 use xxhash_rust::xxh3::Xxh3;
@@ -173,19 +173,8 @@ impl Scanner {
         Ok(None)
     }
 
-    /// A digest of the slots of the node and of its epoch.
     fn slots_now(&self) -> String {
-        let topology = self.link.site.routing.topology();
-        let slots = topology.slots_of(&self.link.node_id);
-        let mut digest = Xxh3::new();
-        for slot in slots.iter() {
-            digest.update(&slot.index().to_le_bytes());
-        }
-        let epoch = topology
-            .node(&self.link.node_id)
-            .map_or(0, |node| node.epoch);
-        digest.update(&epoch.to_le_bytes());
-        format!("{:016x}", digest.digest())
+        slots_text(&self.link.site.routing.topology(), &self.link.node_id)
     }
 
     /// One page, sifted. A fresh connection first finds out whether the cursor is still good.
@@ -256,4 +245,15 @@ impl Scanner {
             .node(&self.link.node_id)
             .map_or_else(String::new, |node| node.address.to_string())
     }
+}
+
+/// A digest of the slots of a node and of its epoch.
+pub(crate) fn slots_text(topology: &Topology, node_id: &str) -> String {
+    let mut digest = Xxh3::new();
+    for slot in topology.slots_of(node_id).iter() {
+        digest.update(&slot.index().to_le_bytes());
+    }
+    let epoch = topology.node(node_id).map_or(0, |node| node.epoch);
+    digest.update(&epoch.to_le_bytes());
+    format!("{:016x}", digest.digest())
 }

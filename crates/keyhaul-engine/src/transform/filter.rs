@@ -33,10 +33,14 @@ impl KeyFilter {
     /// Whether a key of this name goes over. A staging key of keyhaul never does: it is half a key of another job,
     /// or of this one where source and target are one server.
     pub fn takes_name(&self, key: &[u8]) -> bool {
+        self.matches_name(key) && !staging::is_staging(key)
+    }
+
+    /// Whether the patterns take a key of this name, whosever it is.
+    pub fn matches_name(&self, key: &[u8]) -> bool {
         (self.patterns.is_empty() || self.patterns.iter().any(|glob| glob.matches(key)))
             && !self.excludes.iter().any(|glob| glob.matches(key))
             && self.only.as_ref().is_none_or(|only| only.contains(key))
-            && !staging::is_staging(key)
     }
 
     /// Whether a key with this payload type goes over; an unknown type byte has no type.

@@ -5,6 +5,7 @@
 
 mod big_keys;
 mod compare;
+mod keystats;
 mod replicate;
 mod shared;
 
@@ -16,6 +17,7 @@ use crate::exit::Exit;
 
 pub(crate) use big_keys::BigKeysArgs;
 pub(crate) use compare::CompareArgs;
+pub(crate) use keystats::{KeystatsArgs, KeystatsCommand, KeystatsSharedArgs};
 pub(crate) use replicate::ReplicateArgs;
 pub(crate) use shared::{CopyArgs, EveryKeyArgs, SharedArgs};
 
@@ -120,6 +122,13 @@ pub(crate) enum Command {
         })
     )]
     Compare(Box<CompareArgs>),
+
+    /// Find out what the keys take: those above a size, and sums by shard
+    ///
+    /// Goes over all keys of a server, a cluster or an RDB file. Data comes on standard output, all else on standard
+    /// error. Here -h is the host.
+    #[command(disable_help_flag = true)]
+    Keystats(KeystatsArgs),
 
     /// Print the completion script for a shell
     ///

@@ -1,12 +1,12 @@
 //! The report as CSV: a folder with a file for each table. docs/guide/analyse.md names the columns.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
 use keyhaul_engine::stats::report::{BigKey, PrefixRow, Report, Spread, Sum};
 
-use super::csv::write_row;
+use super::csv::push_row;
 use crate::output_file::OutputFile;
 use crate::usage::UsageError;
 
@@ -116,11 +116,12 @@ impl CsvFolder {
     pub(crate) fn write(&self, report: &Report) -> io::Result<()> {
         for (file, (_, columns, rows)) in self.0.iter().zip(TABLES) {
             file.write(|out| {
-                write_row(out, columns.iter().copied())?;
+                let mut text = Vec::new();
+                push_row(&mut text, columns.iter().copied());
                 for row in rows(report) {
-                    write_row(out, row.iter().map(String::as_str))?;
+                    push_row(&mut text, row.iter().map(String::as_str));
                 }
-                Ok(())
+                out.write_all(&text)
             })?;
         }
         Ok(())

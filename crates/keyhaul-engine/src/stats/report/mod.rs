@@ -199,7 +199,7 @@ impl ReportBuilder {
                 largest: self.chunked_largest.keys(kind_name),
             },
             prefixes: prefix_rows::rows(&self.prefixes, self.options.prefix_width),
-            shards: slots::shards(&slots, self.options.shards),
+            shards: slots::shards(&slots, self.options.shard_split()),
             slots,
             options: self.options,
         }

@@ -1,8 +1,10 @@
 //! What a report is asked for.
 
+use keyhaul_client::SLOT_COUNT;
 use serde::{Deserialize, Serialize};
 
 use crate::options::CHUNK_THRESHOLD;
+use crate::stats::ShardSplit;
 
 /// Default of [`ReportOptions::prefix_depth`].
 pub const PREFIX_DEPTH: usize = 6;
@@ -69,5 +71,11 @@ impl ReportOptions {
     /// How many keys each list holds.
     pub(super) fn top_max(&self) -> usize {
         self.top.min(TOP_MAX)
+    }
+
+    /// How the slots are split.
+    pub(super) fn shard_split(&self) -> ShardSplit {
+        let count = self.shards.clamp(1, SLOT_COUNT as u32);
+        ShardSplit::new(count).expect("1 to 16384")
     }
 }

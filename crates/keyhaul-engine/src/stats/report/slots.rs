@@ -4,6 +4,7 @@ use keyhaul_client::{SLOT_COUNT, Slot};
 use serde::{Deserialize, Serialize};
 
 use super::sum::Sum;
+use crate::stats::ShardSplit;
 
 /// Sums of the 16384 slots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,29 +60,25 @@ impl SlotSums {
     }
 }
 
-/// Splits the slots: each shard gets as many, and the last one those that are left over as well. 140 shards:
-/// 0..=116, 117..=233, and the last 16263..=16383.
-pub(super) fn shards(slots: &[SlotRow], count: u32) -> Vec<ShardRow> {
-    let all = SLOT_COUNT as u32;
-    let count = count.clamp(1, all);
-    let each = all / count;
-    // Every number here is a slot, and so below 16384.
-    let slot = |number: u32| u16::try_from(number).unwrap_or(u16::MAX);
-    let mut shards: Vec<ShardRow> = (0..count)
-        .map(|shard| ShardRow {
-            shard,
-            slot_start: slot(shard * each),
-            slot_end: slot(if shard + 1 == count {
-                all - 1
-            } else {
-                (shard + 1) * each - 1
-            }),
-            sum: Sum::default(),
+/// What each shard holds, also those that hold nothing.
+pub(super) fn shards(slots: &[SlotRow], split: ShardSplit) -> Vec<ShardRow> {
+    // Both are numbers of slots, and so below 16384.
+    let slot = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
+    let mut shards: Vec<ShardRow> = (0_u32..)
+        .zip(0..split.count())
+        .map(|(number, shard)| {
+            let (first, last) = split.slots_of(shard);
+            ShardRow {
+                shard: number,
+                slot_start: slot(first),
+                slot_end: slot(last),
+                sum: Sum::default(),
+            }
         })
         .collect();
     for row in slots {
-        let shard = (u32::from(row.slot) / each).min(count - 1);
-        if let Some(shard) = shards.get_mut(shard as usize) {
+        let shard = Slot::new(row.slot.into()).map(|slot| split.shard_of(slot));
+        if let Some(shard) = shard.and_then(|shard| shards.get_mut(shard)) {
             shard.sum.add(row.sum);
         }
     }
@@ -108,23 +105,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn how_slots_are_split() {
+    fn shards_hold_what_their_slots_hold() {
         let one_each: Vec<SlotRow> = (0..16384)
             .map(|slot| SlotRow::from((slot, 1, 10)))
             .collect();
-        let rows: [(u32, usize, (u16, u16)); 9] = [
+        for (count, index, (start, end)) in [
             (140, 0, (0, 116)),
-            (140, 1, (117, 233)),
             (140, 105, (12285, 12401)),
             (140, 139, (16263, 16383)),
             (1, 0, (0, 16383)),
-            (0, 0, (0, 16383)),
-            (3, 2, (10922, 16383)),
             (16384, 16383, (16383, 16383)),
-            (20000, 16383, (16383, 16383)),
-        ];
-        for (count, index, (start, end)) in rows {
-            let shards = shards(&one_each, count);
+        ] {
+            let shards = shards(&one_each, ShardSplit::new(count).unwrap());
             let shard = shards[index];
             assert_eq!((shard.slot_start, shard.slot_end), (start, end), "{count}");
             assert_eq!(shard.sum.keys, u64::from(end - start) + 1);
