@@ -27,6 +27,6 @@ pub use key_facts::KeyFacts;
 pub use key_text::key_text;
 pub use mem_keys::{MemKey, MemKeys, ROWS_REMEMBERED_MAX, TellRows};
 pub use not_moved::{NotMoved, NotMovedKey, NotMovedList};
-pub use options::{StatsOptions, StatsReceipt, Wanted};
+pub use options::{STATS_SCAN_COUNT, StatsOptions, StatsReceipt, Wanted};
 pub use shards::ShardSplit;
 pub use slot_sums::{ShardRow, SlotSums};

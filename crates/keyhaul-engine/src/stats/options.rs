@@ -7,6 +7,11 @@ use crate::options::CopyOptions;
 use crate::receipt::Outcome;
 use crate::stats::NotMoved;
 
+/// Keys that a SCAN step looks at, where every key is asked about. More, and a server no longer has in its caches what
+/// SCAN brought there when it is asked about it: 1000 took it a seventh longer over 1.2 million keys. Fewer, and it has
+/// nothing to do while the next step is on its way.
+pub const STATS_SCAN_COUNT: u32 = 500;
+
 /// What is to be known of each key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {

@@ -155,9 +155,9 @@ pub(crate) struct KeystatsSharedArgs {
     #[arg(long, help_heading = WHAT)]
     pub(crate) allow_partial: bool,
 
-    /// How many keys a server looks at in one SCAN step
-    #[arg(long, value_name = "N", default_value = "1000", help_heading = HOW)]
-    pub(crate) scan_count: String,
+    /// How many keys a server looks at in one SCAN step [default: 500, with a pattern or a type 1000]
+    #[arg(long, value_name = "N", help_heading = HOW)]
+    pub(crate) scan_count: Option<String>,
 
     /// Of how many elements of a value the server takes the mean, 0: all, which is exact and slow [default: the server's
     /// own, 5]

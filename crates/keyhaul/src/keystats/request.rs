@@ -1,9 +1,9 @@
 //! From what was typed to what the statistics need.
 
 use keyhaul_client::TlsOptions;
-use keyhaul_engine::options::CopyOptions;
+use keyhaul_engine::options::{CopyOptions, SCAN_COUNT};
 use keyhaul_engine::place::Place;
-use keyhaul_engine::stats::{ShardSplit, StatsOptions, Wanted};
+use keyhaul_engine::stats::{STATS_SCAN_COUNT, ShardSplit, StatsOptions, Wanted};
 
 use crate::args::{KeystatsArgs, KeystatsCommand, KeystatsSharedArgs, ProgressArg};
 use crate::endpoint_args::{self, Resolved, SideTyped};
@@ -73,7 +73,7 @@ fn shared(
         key_excludes: job::globs(&args.key_exclude),
         key_types: job::key_types(&args.key_type)?,
         dbs: job::dbs(&args.db)?,
-        scan_count: job::number("--scan-count", &args.scan_count, u32::MAX)?,
+        scan_count: scan_count(args)?,
         retry_for: duration::parse(&args.retry_for)
             .ok_or_else(|| UsageError::new("--retry-for needs a duration like 30s, 2m or 1h"))?,
         allow_partial: args.allow_partial,
@@ -101,6 +101,15 @@ fn shared(
         is_verbose: args.verbose,
         notes: note.into_iter().collect(),
     })
+}
+
+fn scan_count(args: &KeystatsSharedArgs) -> Result<u32, UsageError> {
+    let leaves_out = !(args.key_pattern.is_empty() && args.key_type.is_empty());
+    match &args.scan_count {
+        Some(text) => job::number("--scan-count", text, u32::MAX),
+        None if leaves_out => Ok(SCAN_COUNT),
+        None => Ok(STATS_SCAN_COUNT),
+    }
 }
 
 /// The one name of the source, in whatever way it was given.
@@ -194,10 +203,11 @@ mod tests {
         assert_eq!(request.source.to_string(), "redis://127.0.0.1:6379");
         let limit_bytes = 100 << 20;
         assert_eq!(request.output, Output::MemKeys { limit_bytes });
-        assert_eq!(
-            format!("{:?}", request.options.copy),
-            format!("{:?}", CopyOptions::default())
-        );
+        let copy = CopyOptions {
+            scan_count: 500,
+            ..CopyOptions::default()
+        };
+        assert_eq!(format!("{:?}", request.options.copy), format!("{copy:?}"));
         let options = request.options;
         assert_eq!((options.samples, options.prefers_replica), (None, false));
         let split = ShardSplit::new(100).unwrap();

@@ -1,4 +1,4 @@
-//! One copy or comparison: how long it took, and what it took of the two servers and of its own.
+//! One copy, comparison or scan: how long it took, and what it took of the two servers and of its own.
 
 use std::process::Command;
 use std::time::Duration;
@@ -48,6 +48,9 @@ pub(crate) const COPY: &[&str] = &["replicate", "--verify", "none"];
 /// The same.
 pub(crate) const COMPARE: &[&str] = &["compare"];
 
+/// Finds the keys above a size.
+pub(crate) const MEM_KEYS: &[&str] = &["keystats", "memkeys"];
+
 /// Runs keyhaul with these arguments. Either side may be a file, which takes no CPU time of
 /// its own.
 pub(crate) fn measure(
@@ -55,6 +58,18 @@ pub(crate) fn measure(
     keyhaul: &str,
     job: &[&str],
     args: &[String],
+    sources: &[&Server],
+    targets: &[&Server],
+) -> Measured {
+    let mut command = Command::new(keyhaul);
+    command.args(job).args(args).args(["--progress", "none"]);
+    measure_command(name, command, sources, targets)
+}
+
+/// Runs any program.
+pub(crate) fn measure_command(
+    name: &str,
+    command: Command,
     sources: &[&Server],
     targets: &[&Server],
 ) -> Measured {
@@ -66,8 +81,6 @@ pub(crate) fn measure(
     };
     let (sources_before, targets_before) = (cpu(sources), cpu(targets));
     let machine_before = machine::cpu_seconds_of_others();
-    let mut command = Command::new(keyhaul);
-    command.args(job).args(args).args(["--progress", "none"]);
     let outcome = process::run(command, DEADLINE);
     assert_eq!(
         outcome.code,

@@ -1,8 +1,10 @@
 //! 1.2 million small keys, between servers, clusters and files.
 
+use std::process::Command;
+
 use keyhaul_testkit::{Cluster, Server, Tls, Version, redis, require};
 
-use crate::measured::{self, COMPARE, COPY, Measured};
+use crate::measured::{self, COMPARE, COPY, MEM_KEYS, Measured};
 
 /// Keys of the data set: strings of 100 bytes, and collections of 20 elements.
 const STRINGS: usize = 1_000_000;
@@ -33,6 +35,24 @@ pub(crate) fn measure(keyhaul: &str, runs: usize) -> Vec<Measured> {
                 &[&target],
             ));
         }
+    }
+    for _ in 0..runs {
+        let args = [socket_uri(&source)];
+        let name = "keystats memkeys";
+        measured.push(measured::measure(
+            name,
+            keyhaul,
+            MEM_KEYS,
+            &args,
+            &[&source],
+            &[],
+        ));
+    }
+    if let Some(cli) = Version::REDIS_7_0.cli_binary() {
+        let mut command = Command::new(cli);
+        command.arg("-s").arg(source.socket()).arg("--memkeys");
+        let name = "redis-cli --memkeys";
+        measured.push(measured::measure_command(name, command, &[&source], &[]));
     }
     {
         let target = Server::builder(Version::VALKEY_8_0).tls(&tls).start();
