@@ -14,6 +14,7 @@
 //!
 //! A builder takes about 10 MB at most.
 
+mod collector;
 mod found;
 mod histogram;
 mod kinds;

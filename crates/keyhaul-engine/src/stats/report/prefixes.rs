@@ -322,7 +322,12 @@ mod tests {
 
     #[test]
     fn separators() {
-        let rows: [(&str, &str, Option<(&str, &str)>); 6] = [
+        type Row = (
+            &'static str,
+            &'static str,
+            Option<(&'static str, &'static str)>,
+        );
+        let rows: [Row; 6] = [
             ("a:b:c", ":", Some(("a", "b:c"))),
             ("a::b::c", "::", Some(("a", "b::c"))),
             ("a:b", "::", None),
