@@ -10,6 +10,8 @@ mod report_csv;
 #[allow(dead_code, reason = "the command line that calls them follows")]
 mod report_html;
 #[allow(dead_code, reason = "the command line that calls them follows")]
+mod report_json;
+#[allow(dead_code, reason = "the command line that calls them follows")]
 mod report_page;
 #[allow(dead_code, reason = "the command line that calls them follows")]
 mod text_table;
