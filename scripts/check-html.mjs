@@ -1,6 +1,7 @@
 // Looks at pages of `keyhaul keystats report --html` in a real Chromium: errors, requests, layout, keyboard, contrast,
 // and what names of keys that are markup do. Called by scripts/check-html: node check-html.mjs FOLDER, which holds
-// shop.html and empty.html. Pictures go into the same folder. Speaks the DevTools protocol over a pipe; no library.
+// shop.html, random.html and empty.html. Pictures go into the same folder. Speaks the DevTools protocol over a pipe,
+// without a library.
 
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -170,12 +171,14 @@ async function works() {
 
 try {
   await looks('shop.html');
+  await looks('random.html');
   await looks('empty.html');
   await works();
   console.log(`${checks - failures} passed, ${failures} failed`);
 } finally {
-  browser.kill();
-  await new Promise(done => browser.once('exit', done));
-  rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+  const exited = new Promise(done => browser.once('exit', done));
+  call('Browser.close').catch(() => browser.kill());
+  await exited;
+  rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
 }
 process.exit(failures ? 1 : 0);

@@ -92,7 +92,12 @@ mod tests {
             has_expiries: false,
             ..ReportOptions::new(SizeKind::Record, 0)
         });
-        for (name, report) in [("shop", sample::report()), ("empty", empty.finish())] {
+        let pages = [
+            ("shop", sample::report()),
+            ("random", sample::random_prefixes()),
+            ("empty", empty.finish()),
+        ];
+        for (name, report) in pages {
             let page = page(&report);
             assert!(page.len() > TEMPLATE.len());
             if let Some(folder) = std::env::var_os(PAGES) {

@@ -86,6 +86,29 @@ pub(super) fn report() -> Report {
     report
 }
 
+/// More prefixes than fit: some are folded.
+pub(super) fn random_prefixes() -> Report {
+    let options = ReportOptions {
+        shards: 1000,
+        ..ReportOptions::new(SizeKind::Record, NOW_MS)
+    };
+    let mut builder = ReportBuilder::new(options);
+    let mut random = Random(8);
+    for number in 0..30_000 {
+        let (first, second) = (random.below(1 << 40), random.below(5));
+        builder.take(&KeyFacts {
+            db: 0,
+            key: format!("{first:x}:kind-{second}:a:b:c:d:e:f:{number}").as_bytes(),
+            key_type: Some(KeyType::String),
+            encoding: None,
+            size_bytes: 40 + random.below(1000),
+            elements: Some(random.below(1000)),
+            expire_at_ms: None,
+        });
+    }
+    builder.finish()
+}
+
 fn take(builder: &mut ReportBuilder, kind: &Kind, number: u64, random: &mut Random) {
     let (least, most) = kind.size_bytes;
     // The cube of a number below 1 is mostly small.
