@@ -15,7 +15,7 @@ const SHOWN_MAX: usize = 2000;
 /// A prefix of a report. What it holds is what `here`, `other` and its children hold together, exactly.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PrefixRow {
-    /// The part of the name as text, see [`key_text`], without separators; of a part above 64 bytes the first 64, and
+    /// The part of the name as text, see [`key_text()`], without separators; of a part above 64 bytes the first 64, and
     /// `…`. Empty at the root.
     pub name: String,
     /// All it holds.

@@ -39,7 +39,7 @@ struct Ranked {
 pub struct BigKey {
     /// The db of the source.
     pub db: u32,
-    /// Its name as text, see [`key_text`]; of a name above 512 bytes the first 512, and `…`.
+    /// Its name as text, see [`key_text()`]; of a name above 512 bytes the first 512, and `…`.
     pub key: String,
     /// How long the name is, bytes.
     pub key_bytes: u64,
