@@ -34,7 +34,11 @@ pub(crate) fn from_clap(error: &clap::Error) -> UsageError {
         ErrorKind::InvalidSubcommand
         | ErrorKind::MissingSubcommand
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            "the command is missing or unknown: use keyhaul replicate SOURCE TARGET".into()
+            let command = match is_of_keystats(error) {
+                true => "keystats memkeys SOURCE",
+                false => "replicate SOURCE TARGET",
+            };
+            format!("the command is missing or unknown: use keyhaul {command}")
         }
         ErrorKind::MissingRequiredArgument => format!("{} is missing", option()),
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
@@ -61,12 +65,23 @@ fn unknown_argument(error: &clap::Error) -> String {
     let is_option_name =
         name.starts_with('-') && name.chars().all(|c| c == '-' || c.is_ascii_alphanumeric());
     if !is_option_name {
-        return "an argument too many: the only ones without a name are SOURCE and TARGET".into();
+        return match is_of_keystats(error) {
+            true => "an argument too many: the only one without a name is SOURCE".into(),
+            false => {
+                "an argument too many: the only ones without a name are SOURCE and TARGET".into()
+            }
+        };
     }
     match context(error, ContextKind::SuggestedArg) {
         Some(suggested) => format!("unknown option {name}, did you mean {suggested}?"),
         None => format!("unknown option {name}"),
     }
+}
+
+/// Whether it is about a command of `keyhaul keystats`.
+fn is_of_keystats(error: &clap::Error) -> bool {
+    let text = error.render().to_string();
+    text.contains("Usage: keyhaul keystats")
 }
 
 fn context(error: &clap::Error, kind: ContextKind) -> Option<String> {

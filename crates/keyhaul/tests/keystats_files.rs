@@ -31,14 +31,18 @@ fn filled() -> (Server, BTreeMap<u32, Sizes>) {
         for n in 0..500_usize {
             let key = format!("{{k{}}}:{}", n % 9, "n".repeat(n));
             let value = "v".repeat(n * 97);
-            let () = cmd("SET").arg(&key).arg(&value).query(&mut link).unwrap();
+            let () = cmd("SET")
+                .arg(&key)
+                .arg(&value)
+                .query(&mut link)
+                .expect("is written");
             if n % 3 == 0 {
                 // What an expiry takes is not the record's.
                 let () = cmd("EXPIRE")
                     .arg(&key)
                     .arg(100_000)
                     .query(&mut link)
-                    .unwrap();
+                    .expect("is written");
             }
             let bytes = 1 + text_bytes(key.len()) + text_bytes(value.len());
             expected
@@ -51,7 +55,7 @@ fn filled() -> (Server, BTreeMap<u32, Sizes>) {
             .arg("large")
             .arg("v".repeat(3_000_000))
             .query(&mut link)
-            .unwrap();
+            .expect("is written");
         let large = 1 + text_bytes(5) + text_bytes(3_000_000);
         expected
             .entry(db)

@@ -64,11 +64,11 @@ impl Job<'_> {
         let Ok(entries) = std::fs::read_dir(self.state.path("state")) else {
             return Vec::new();
         };
-        let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().path();
-        entries
-            .map(name)
-            .map(|path| path.to_str().unwrap().to_owned())
-            .collect()
+        let path = |entry: std::io::Result<std::fs::DirEntry>| {
+            let path = entry.expect("can be listed").path();
+            path.to_str().expect("is UTF-8").to_owned()
+        };
+        entries.map(path).collect()
     }
 
     fn journal(&self) -> Option<String> {

@@ -3,7 +3,9 @@
 mod common;
 
 use common::keystats::{Sizes, keystats, shards_of, shards_told, sizes_of};
-use keyhaul_testkit::{Cluster, Dataset, Server, Version};
+use common::{DEADLINE, command};
+use keyhaul_testkit::process::Process;
+use keyhaul_testkit::{Cluster, Dataset, Server, Version, key_slot};
 use redis::cmd;
 
 /// Names with and without hash tags, in all of their forms.
@@ -116,4 +118,44 @@ fn nothing_at_all() {
         "{}",
         ran.stderr
     );
+}
+
+#[test]
+fn slots_that_move_on_the_way() {
+    let cluster = Cluster::start(Version::VALKEY_8_0, 2);
+    let mut sizes = Sizes::new();
+    for n in 0..20_000 {
+        sizes.insert(format!("key:{n}").into_bytes(), 0);
+    }
+    let slots_of_first = cluster.slots_of(0);
+    for node in [0, 1] {
+        let mut link = cluster.nodes()[node].client();
+        let mut pipe = redis::pipe();
+        let is_here = |key: &&Vec<u8>| slots_of_first.contains(&key_slot(key)) == (node == 0);
+        for key in sizes.keys().filter(is_here) {
+            pipe.cmd("SET").arg(key).arg("v").ignore();
+        }
+        let () = pipe.query(&mut link).unwrap();
+    }
+    let uri = cluster.uri();
+    let args = [
+        "keystats",
+        "slots",
+        &uri,
+        "--scan-count",
+        "1",
+        "--shards",
+        "16384",
+    ];
+    let mut process = Process::start(command(&[&args[..], &["--progress", "plain"]].concat()));
+    process.wait_for_output("state=scanning", DEADLINE);
+    cluster.move_slots(0, 1, &slots_of_first[..40]);
+    let ran = process.wait(DEADLINE);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stderr.contains("are scanned again"), "{}", ran.stderr);
+    for node in cluster.nodes() {
+        sizes.extend(sizes_of(node, 0));
+    }
+    assert_eq!(sizes.len(), 20_000);
+    assert_eq!(shards_told(&ran.stdout), shards_of(&sizes, 16_384));
 }

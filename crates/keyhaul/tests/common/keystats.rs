@@ -31,9 +31,7 @@ pub(crate) fn sizes_told(text: &str) -> Sizes {
     assert_eq!(header, &["key", "size_bytes"]);
     let mut sizes = Sizes::new();
     for row in rows {
-        let [key, bytes] = row.as_slice() else {
-            panic!("{row:?}")
-        };
+        let [key, bytes]: [String; 2] = row.clone().try_into().expect("two fields");
         let before = sizes.insert(
             key.clone().into_bytes(),
             bytes.parse().expect("is a number"),

@@ -14,7 +14,7 @@ const ELEMENTS: usize = 20;
 /// Every pair of endpoints, those with a budget of their own so many times.
 pub(crate) fn measure(keyhaul: &str, runs: usize) -> Vec<Measured> {
     let tls = Tls::new();
-    let source = Server::builder(Version::REDIS_7_0).tls(&tls).start();
+    let source = Server::builder(Version::REDIS_7_0).tcp().tls(&tls).start();
     println!("filling the source with {} keys", STRINGS + COLLECTIONS);
     fill(&source);
 
@@ -36,22 +36,24 @@ pub(crate) fn measure(keyhaul: &str, runs: usize) -> Vec<Measured> {
             ));
         }
     }
+    // Over TCP, as a server is reached.
     for _ in 0..runs {
-        let args = [socket_uri(&source)];
-        let name = "keystats memkeys";
+        let name = "keystats memkeys, TCP";
+        let args = [source.tcp_uri()];
+        let sources = [&source];
         measured.push(measured::measure(
             name,
             keyhaul,
             MEM_KEYS,
             &args,
-            &[&source],
+            &sources,
             &[],
         ));
     }
     if let Some(cli) = Version::REDIS_7_0.cli_binary() {
         let mut command = Command::new(cli);
-        command.arg("-s").arg(source.socket()).arg("--memkeys");
-        let name = "redis-cli --memkeys";
+        command.args(["-p", &source.port().to_string(), "--memkeys"]);
+        let name = "redis-cli --memkeys, TCP";
         measured.push(measured::measure_command(name, command, &[&source], &[]));
     }
     {
