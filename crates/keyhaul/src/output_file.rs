@@ -11,7 +11,7 @@ use tempfile::{NamedTempFile, TempPath};
 use crate::usage::UsageError;
 
 /// A place where a file can be written.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OutputFile {
     /// As it was typed.
     shown: PathBuf,

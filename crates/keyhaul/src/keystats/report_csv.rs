@@ -97,7 +97,7 @@ const TABLES: [(&str, &[&str], Rows); 10] = [
 type Rows = fn(&Report) -> Vec<Vec<String>>;
 
 /// A folder where the files can be written.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CsvFolder(Vec<OutputFile>);
 
 impl CsvFolder {

@@ -3,8 +3,10 @@
 use keyhaul_client::TlsOptions;
 use keyhaul_engine::options::{CopyOptions, SCAN_COUNT};
 use keyhaul_engine::place::Place;
+use keyhaul_engine::stats::report::SizeKind;
 use keyhaul_engine::stats::{STATS_SCAN_COUNT, ShardSplit, StatsOptions, Wanted};
 
+use super::report_request::{self, ReportOutput};
 use crate::args::{KeystatsArgs, KeystatsCommand, KeystatsSharedArgs, ProgressArg};
 use crate::endpoint_args::{self, Resolved, SideTyped};
 use crate::job::{self, Environment};
@@ -30,6 +32,8 @@ pub(crate) enum Output {
     MemKeys { limit_bytes: u64 },
     /// Sums by shard.
     Slots { split: ShardSplit },
+    /// A report.
+    Report(Box<ReportOutput>),
 }
 
 /// Understands `keyhaul keystats`.
@@ -51,6 +55,16 @@ pub(crate) fn request(
             let split =
                 split.ok_or_else(|| UsageError::new("--shards needs a number from 1 to 16384"))?;
             shared(&args.shared, environment, Output::Slots { split })
+        }
+        KeystatsCommand::Report(args) => {
+            let output = Output::Report(Box::new(report_request::output(args)?));
+            let mut request = shared(&args.shared, environment, output)?;
+            if let (Output::Report(report), Place::Files(_)) =
+                (&mut request.output, &request.source)
+            {
+                report.options.size_kind = SizeKind::Record;
+            }
+            Ok(request)
         }
     }
 }
@@ -87,13 +101,17 @@ fn shared(
         source: place,
         options: StatsOptions {
             copy,
-            wanted: Wanted::Sizes,
+            wanted: match &output {
+                Output::Report(_) => Wanted::Everything,
+                Output::MemKeys { .. } | Output::Slots { .. } => Wanted::Sizes,
+            },
             samples: args.samples.as_deref().map(samples).transpose()?,
             prefers_replica: args.prefer_replica,
             output: match &output {
                 Output::MemKeys { limit_bytes } => format!("keystats memkeys {limit_bytes}"),
                 // Sums are kept by slot: the shards make no difference.
                 Output::Slots { .. } => "keystats slots".into(),
+                Output::Report(report) => report.identity(),
             },
         },
         output,
