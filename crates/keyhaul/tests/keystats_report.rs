@@ -205,3 +205,42 @@ fn pages_and_tables_beside_it() {
     let totals = std::fs::read_to_string(path("tables/totals.csv")).unwrap();
     assert!(totals.starts_with("name,value\nkeys,3\n"), "{totals}");
 }
+
+#[test]
+fn an_rdb_file_says_what_its_server_held() {
+    let server = Server::start(Version::REDIS_7_0);
+    let dataset = Dataset {
+        seed: 612,
+        keys: 800,
+        dbs: vec![0, 3],
+        ..Dataset::default()
+    };
+    dataset.fill(&server);
+    let mut keys = known(&server, 0);
+    keys.extend(known(&server, 3));
+    let mut link = server.client();
+    let () = cmd("SAVE").query(&mut link).unwrap();
+    let (folder, name): (Vec<String>, Vec<String>) = (
+        cmd("CONFIG")
+            .arg("GET")
+            .arg("dir")
+            .query(&mut link)
+            .unwrap(),
+        cmd("CONFIG")
+            .arg("GET")
+            .arg("dbfilename")
+            .query(&mut link)
+            .unwrap(),
+    );
+    let report = report(&[&format!("file:{}/{}", folder[1], name[1])]);
+    assert_eq!(report["options"]["size_kind"], "record");
+    assert_eq!(report["totals"]["keys"], keys.len());
+    for row in rows(&report["types"]) {
+        let of_type = || keys.iter().filter(|key| row["type"] == key.type_name);
+        assert_eq!(row["keys"], of_type().count(), "{row}");
+        let elements: u64 = of_type().map(|key| key.elements).sum();
+        assert_eq!(row["elements"], elements, "{}", row["type"]);
+    }
+    let goes = keys.iter().filter(|key| key.expire_at_ms > 0).count();
+    assert_eq!(report["expiry"]["with"]["keys"], goes);
+}

@@ -309,14 +309,14 @@ impl Counter {
             _ => {}
         };
         let pushed = if self.rest.is_empty() {
-            let used = reader.push(part, part.len(), &mut count);
+            let used = reader.push(part, usize::MAX, &mut count);
             used.map(|used| {
                 self.rest
                     .extend_from_slice(part.get(used..).unwrap_or_default())
             })
         } else {
             self.rest.extend_from_slice(part);
-            let used = reader.push(&self.rest, self.rest.len(), &mut count);
+            let used = reader.push(&self.rest, usize::MAX, &mut count);
             used.map(|used| drop(self.rest.split_to(used)))
         };
         if pushed.is_err() {

@@ -201,6 +201,8 @@ fn samples(text: &str) -> Result<u32, UsageError> {
 mod tests {
     use clap::Parser;
 
+    use keyhaul_engine::stats::report::ReportOptions;
+
     use super::*;
     use crate::args::{Args, Command};
 
@@ -230,6 +232,42 @@ mod tests {
         assert_eq!((options.samples, options.prefers_replica), (None, false));
         let split = ShardSplit::new(100).unwrap();
         assert_eq!(typed_line("slots").unwrap().output, Output::Slots { split });
+    }
+
+    #[test]
+    fn a_report() {
+        let report = |line| match typed_line(line).unwrap() {
+            KeystatsRequest {
+                output: Output::Report(report),
+                options,
+                ..
+            } => (*report, options),
+            other => panic!("{line}: {other:?}"),
+        };
+        let (of_defaults, options) = report("report");
+        assert_eq!(options.wanted, Wanted::Everything);
+        let now_ms = of_defaults.options.now_ms;
+        let defaults = ReportOptions::new(SizeKind::Memory, now_ms);
+        assert!(now_ms > 1_700_000_000_000);
+        assert_eq!(of_defaults.options, defaults);
+        assert!(!of_defaults.is_json && of_defaults.html.is_none() && of_defaults.csv.is_none());
+        let (of_all, options) = report(
+            "report d.rdb --json --separator / --prefix-depth 2 --prefix-width 3 --top 4 \
+             --shards 5 --chunk-threshold 6kb",
+        );
+        let expected = ReportOptions {
+            separator: "/".into(),
+            prefix_depth: 2,
+            prefix_width: 3,
+            top: 4,
+            shards: 5,
+            chunk_threshold: 6 << 10,
+            ..ReportOptions::new(SizeKind::Record, of_all.options.now_ms)
+        };
+        assert_eq!(of_all.options, expected);
+        assert!(of_all.is_json);
+        // The moment is another each time, and makes no other report of it.
+        assert!(!options.output.contains(&of_all.options.now_ms.to_string()));
     }
 
     #[test]
@@ -301,6 +339,22 @@ mod tests {
             ("slots h --allow-partial", "--allow-partial needs a file"),
             ("slots h --cert c", "--source-key"),
             ("slots -p x", "1 to 65535"),
+            ("report --shards 0", "--shards needs a number"),
+            ("report --top 1001", "--top needs a number from 1 to 1000"),
+            (
+                "report --prefix-depth 17",
+                "--prefix-depth needs a number from 1 to 16",
+            ),
+            ("report --prefix-width 0", "--prefix-width needs a number"),
+            (
+                "report --chunk-threshold x",
+                "--chunk-threshold needs a size",
+            ),
+            (
+                "report --html /no/such/folder/r.html",
+                "--html: cannot write",
+            ),
+            ("report --csv /dev/null/x", "--csv: cannot make"),
         ] {
             let error = typed_line(line).unwrap_err().to_string();
             assert!(error.contains(reason), "{line}: {error}");
