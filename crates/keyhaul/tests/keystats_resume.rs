@@ -10,7 +10,7 @@ use common::keystats::{
 use common::rdb::{Folder, populate};
 use common::{DEADLINE, command};
 use keyhaul_testkit::process::{Outcome, Process};
-use keyhaul_testkit::{Server, Version, wait_until};
+use keyhaul_testkit::{Cluster, Server, Version, key_slot, wait_until};
 
 /// One key a SCAN step: slow enough to be caught on the way.
 const SLOWLY: [&str; 2] = ["--scan-count", "1"];
@@ -34,7 +34,7 @@ impl Job<'_> {
         command
     }
 
-    /// Starts it, and waits until it has written down how far it is.
+    /// Starts it, and waits until it has written down how far it is: at its first page, and then each second.
     fn start_and_wait(&self) -> Process {
         let mut process = Process::start(self.command(&SLOWLY));
         process.wait_for_output("state=scanning", Duration::from_secs(20));
@@ -108,8 +108,17 @@ fn rows_after_a_kill() {
         args: vec!["memkeys", &uri, "--mem-limit", "0"],
         state: &state,
     };
-    job.start_and_kill();
-    job.start_and_kill();
+    let process = job.start_and_wait();
+    // Rows that were found after that was written down are found again.
+    wait_until("it has told some", DEADLINE, || {
+        process.stdout_so_far().lines().count() > 5000
+    });
+    process.kill();
+    assert_eq!(process.wait(DEADLINE).signal, Some(9));
+    // Of this one rows are told that the first one found.
+    let process = job.start_and_wait();
+    process.interrupt();
+    assert_eq!(process.wait(DEADLINE).code, Some(5));
     let ran = job.finish(&[]);
     assert_went_on(&ran);
     assert_eq!(sizes_told(&ran.stdout), sizes);
@@ -231,4 +240,31 @@ fn a_run_that_is_running() {
     );
     process.kill();
     process.wait(DEADLINE);
+}
+
+#[test]
+fn a_cluster_after_a_kill() {
+    let (cluster, state) = (Cluster::start(Version::VALKEY_8_0, 2), Folder::new());
+    let slots_of_first = cluster.slots_of(0);
+    let mut sizes = Sizes::new();
+    for (node, server) in cluster.nodes().iter().enumerate() {
+        let mut pipe = redis::pipe();
+        let names = (0..KEYS).map(|n| format!("key:{n}"));
+        let is_here =
+            |name: &String| slots_of_first.contains(&key_slot(name.as_bytes())) == (node == 0);
+        for name in names.filter(is_here) {
+            pipe.cmd("SET").arg(name).arg("v").ignore();
+        }
+        let () = pipe.query(&mut server.client()).unwrap();
+        sizes.extend(sizes_of(server, 0));
+    }
+    let uri = cluster.uri();
+    let job = Job {
+        args: vec!["slots", &uri, "--shards", "16384"],
+        state: &state,
+    };
+    job.start_and_kill();
+    let ran = job.finish(&[]);
+    assert_went_on(&ran);
+    assert_eq!(shards_told(&ran.stdout), shards_of(&sizes, 16_384));
 }

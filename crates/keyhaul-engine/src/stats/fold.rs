@@ -97,7 +97,7 @@ impl<C: Collector> Fold<'_, C> {
     /// # Errors
     /// [`GaveUp`] when the collector did; the job is halted then.
     pub(super) async fn run(&mut self, mut told: mpsc::Receiver<Told>) -> Result<(), GaveUp> {
-        let mut saved = Instant::now();
+        let mut saved: Option<Instant> = None;
         while let Some(told) = told.recv().await {
             match told {
                 Told::Page(page) => self.take(page)?,
@@ -107,9 +107,9 @@ impl<C: Collector> Fold<'_, C> {
                     self.write_down_nothing();
                 }
             }
-            if saved.elapsed() >= SAVE_EVERY {
+            if saved.is_none_or(|saved| saved.elapsed() >= SAVE_EVERY) {
                 self.save();
-                saved = Instant::now();
+                saved = Some(Instant::now());
             }
         }
         self.save();
