@@ -1,5 +1,7 @@
 //! `keyhaul keystats report`: its numbers against those that a plain client finds.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 mod common;
 
 use common::keystats::{keystats, shards_of, sizes_of};

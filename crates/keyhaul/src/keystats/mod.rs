@@ -198,11 +198,7 @@ fn write_report(report: &Report, output: &ReportOutput) -> anyhow::Result<()> {
         true => report_json::write(&mut text, report)?,
         false => report_page::write(&mut text, report)?,
     }
-    match write_stdout(&text) {
-        // `| head`: the reader has seen enough.
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot write to standard output"),
-    }
+    write_stdout(&text).context("cannot write to standard output")
 }
 
 /// Runs the job while its progress is shown.
