@@ -11,7 +11,7 @@ use tempfile::{NamedTempFile, TempPath};
 use crate::usage::UsageError;
 
 /// A place where a file can be written.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OutputFile {
     /// As it was typed.
     shown: PathBuf,
@@ -53,10 +53,20 @@ impl OutputFile {
 
     /// Writes a report: whole or not at all.
     pub(crate) fn write_json(&self, report: &impl Serialize) -> io::Result<()> {
+        self.write(|out| {
+            serde_json::to_writer_pretty(&mut *out, report)?;
+            out.write_all(b"\n")
+        })
+    }
+
+    /// Writes what `content` writes: whole or not at all.
+    pub(crate) fn write(
+        &self,
+        content: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+    ) -> io::Result<()> {
         let (file, path) = self.temporary()?.into_parts();
         let mut out = BufWriter::new(file);
-        serde_json::to_writer_pretty(&mut out, report)?;
-        out.write_all(b"\n")?;
+        content(&mut out)?;
         self.put(out, path)
     }
 

@@ -143,6 +143,38 @@ fn sums_after_a_kill() {
 }
 
 #[test]
+fn a_report_after_a_kill() {
+    let ((server, sizes), state) = (server(), Folder::new());
+    let uri = server.uri();
+    let job = Job {
+        args: vec!["report", &uri, "--json"],
+        state: &state,
+    };
+    job.start_and_kill();
+    let ran = job.finish(&[]);
+    assert_went_on(&ran);
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).expect("is JSON");
+    let all = serde_json::json!([sizes.len(), sizes.values().sum::<u64>()]);
+    for sum in ["/totals", "/prefixes", "/dbs/0", "/types/0"] {
+        let row = report.pointer(sum).expect("is there");
+        assert_eq!(serde_json::json!([row["keys"], row["bytes"]]), all, "{sum}");
+    }
+    // Nothing of the interrupted run alone, and nothing twice.
+    let whole = keystats(&["report", &uri, "--json", "--restart"]);
+    let whole: serde_json::Value = serde_json::from_str(&whole.stdout).expect("is JSON");
+    for part in [
+        "types",
+        "slots",
+        "prefixes",
+        "dbs",
+        "expiry",
+        "spread_of_bytes",
+    ] {
+        assert_eq!(report[part], whole[part], "{part}");
+    }
+}
+
+#[test]
 fn sums_after_an_interrupt() {
     let ((server, sizes), state) = (server(), Folder::new());
     let uri = server.uri();

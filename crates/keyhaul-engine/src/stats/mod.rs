@@ -1,7 +1,8 @@
 //! What is remembered about keys in bounded memory, and statistics over all of them.
 //!
 //! [`job`](StatsJob) tells it: `servers` and `node` read the keys of servers over a `link`, `records` those of RDB files,
-//! `fold` hands them to a [`Collector`] and writes down how far that is. [`MemKeys`] and [`SlotSums`] are collectors.
+//! `fold` hands them to a [`Collector`] and writes down how far that is. [`MemKeys`], [`SlotSums`] and
+//! [`report::ReportBuilder`] are collectors.
 
 mod collector;
 mod fold;
@@ -18,6 +19,8 @@ mod row_file;
 mod servers;
 mod shards;
 mod slot_sums;
+
+pub mod report;
 
 pub use collector::{Collector, ReadAgain};
 pub use job::StatsJob;

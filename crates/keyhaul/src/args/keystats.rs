@@ -23,6 +23,14 @@ Examples:
 
 ";
 
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  keyhaul keystats report -u redis://source:6379
+  keyhaul keystats report -h source --html report.html --csv tables
+  keyhaul keystats report dump.rdb --json > report.json
+
+";
+
 /// The options of `keyhaul keystats`.
 #[derive(clap::Args)]
 pub(crate) struct KeystatsArgs {
@@ -57,6 +65,16 @@ pub(crate) enum KeystatsCommand {
         after_help = SLOTS_EXAMPLES.to_owned() + &Exit::table()
     )]
     Slots(Box<SlotsArgs>),
+
+    /// Report on everything: types, sizes, expiries, prefixes, slots, the biggest keys
+    ///
+    /// One pass over all keys. The report is a page for the terminal, or JSON; in addition a page for a browser, which needs
+    /// no network, and a folder of CSV files.
+    #[command(
+        disable_help_flag = true,
+        after_help = REPORT_EXAMPLES.to_owned() + &Exit::table()
+    )]
+    Report(Box<ReportArgs>),
 }
 
 /// The options of `keyhaul keystats memkeys`.
@@ -79,6 +97,49 @@ pub(crate) struct SlotsArgs {
     /// How many shards the slots are split into, 1 to 16384
     #[arg(long, value_name = "N", default_value = "100", help_heading = WHAT)]
     pub(crate) shards: String,
+}
+
+/// The options of `keyhaul keystats report`.
+#[derive(clap::Args)]
+pub(crate) struct ReportArgs {
+    #[command(flatten)]
+    pub(crate) shared: KeystatsSharedArgs,
+
+    /// JSON on standard output, instead of the page
+    #[arg(long, help_heading = OUTPUT)]
+    pub(crate) json: bool,
+
+    /// Also a page for a browser, with all data in it
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    pub(crate) html: Option<PathBuf>,
+
+    /// Also a folder of CSV files, one a table
+    #[arg(long, value_name = "DIR", help_heading = OUTPUT)]
+    pub(crate) csv: Option<PathBuf>,
+
+    /// What stands between the parts of names; empty: names have no parts
+    #[arg(long, value_name = "TEXT", default_value = ":", help_heading = OUTPUT)]
+    pub(crate) separator: String,
+
+    /// How many parts of a name the prefixes go down, 1 to 16
+    #[arg(long, value_name = "N", default_value = "6", help_heading = OUTPUT)]
+    pub(crate) prefix_depth: String,
+
+    /// How many prefixes are shown below each, the largest
+    #[arg(long, value_name = "N", default_value = "20", help_heading = OUTPUT)]
+    pub(crate) prefix_width: String,
+
+    /// How many keys each list of the biggest holds, 1 to 1000
+    #[arg(long, value_name = "N", default_value = "20", help_heading = OUTPUT)]
+    pub(crate) top: String,
+
+    /// How many shards the slots are split into, 1 to 16384
+    #[arg(long, value_name = "N", default_value = "100", help_heading = OUTPUT)]
+    pub(crate) shards: String,
+
+    /// Keys above this would go element by element
+    #[arg(long, value_name = "SIZE", default_value = "64MB", help_heading = OUTPUT)]
+    pub(crate) chunk_threshold: String,
 }
 
 /// Of all of them: what is read, and how.

@@ -28,6 +28,17 @@ pub(crate) fn push_shard(text: &mut Vec<u8>, row: &ShardRow) {
     text.extend_from_slice(line.as_bytes());
 }
 
+/// Appends a row of any table.
+pub(crate) fn push_row<'a>(text: &mut Vec<u8>, fields: impl IntoIterator<Item = &'a str>) {
+    for (index, field) in fields.into_iter().enumerate() {
+        if index > 0 {
+            text.push(b',');
+        }
+        push_field(text, field);
+    }
+    text.push(b'\n');
+}
+
 /// In quotes where it holds what would end it; a quote is doubled.
 fn push_field(text: &mut Vec<u8>, field: &str) {
     if !field.contains([',', '"', '\n', '\r']) {
@@ -67,6 +78,19 @@ mod tests {
             };
             push_mem_key(&mut text, &row);
             assert_eq!(String::from_utf8(text).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn rows_of_any_table() {
+        for (fields, line) in [
+            (&["a", "b"][..], "a,b\n"),
+            (&["", ""], ",\n"),
+            (&["a,b", "c"], "\"a,b\",c\n"),
+        ] {
+            let mut text = Vec::new();
+            push_row(&mut text, fields.iter().copied());
+            assert_eq!(String::from_utf8(text).unwrap(), line);
         }
     }
 

@@ -2,8 +2,18 @@
 //! and nothing else.
 
 mod csv;
+mod report_request;
 mod request;
 mod summary;
+
+mod report_csv;
+mod report_html;
+mod report_json;
+mod report_page;
+mod text_table;
+
+#[cfg(test)]
+mod sample;
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -13,6 +23,7 @@ use anyhow::Context;
 use keyhaul_engine::place::Place;
 use keyhaul_engine::progress::Progress;
 use keyhaul_engine::receipt::Outcome;
+use keyhaul_engine::stats::report::{About, Report, ReportBuilder};
 use keyhaul_engine::stats::{
     Collector, MemKey, MemKeys, ROWS_REMEMBERED_MAX, ShardSplit, SlotSums, StatsJob, StatsReceipt,
 };
@@ -27,6 +38,7 @@ use crate::size;
 
 pub(crate) use request::{KeystatsRequest, request};
 
+use report_request::ReportOutput;
 use request::Output;
 
 /// Runs the command. When `stop` is cancelled, what was read is written down and the rest left.
@@ -59,6 +71,7 @@ pub(crate) async fn keystats(
     match request.output {
         Output::MemKeys { limit_bytes } => mem_keys(job, &request, limit_bytes, screen, stop).await,
         Output::Slots { split } => slots(job, &request, split, screen, stop).await,
+        Output::Report(ref output) => report(job, &request, output, screen, stop).await,
     }
 }
 
@@ -135,6 +148,57 @@ async fn slots(
         size::show_count(split.count() as u64)
     );
     Ok(sum_up(&receipt, request, &found, screen))
+}
+
+async fn report(
+    job: StatsJob,
+    request: &KeystatsRequest,
+    output: &ReportOutput,
+    screen: &Screen,
+    stop: CancellationToken,
+) -> anyhow::Result<Exit> {
+    let builder = ReportBuilder::new(output.options.clone());
+    let (receipt, builder) = run(job, request, builder, screen, stop).await?;
+    let mut report = builder.finish();
+    let found = count(report.totals.sum.keys, "key");
+    // A report on a part would be taken for one on the whole.
+    if !matches!(receipt.outcome, Outcome::Stopped(_)) {
+        report.about = about(&receipt, request);
+        write_report(&report, output)?;
+    }
+    Ok(sum_up(&receipt, request, &found, screen))
+}
+
+fn about(receipt: &StatsReceipt, request: &KeystatsRequest) -> About {
+    let mut remarks = receipt.remarks.clone();
+    if receipt.unread.count > 0 {
+        let keys = count(receipt.unread.count, "key");
+        remarks.push(format!(
+            "{keys} not counted: the server does not tell about them"
+        ));
+    }
+    About {
+        keyhaul: env!("CARGO_PKG_VERSION").into(),
+        source: request.source.to_string(),
+        seconds: receipt.time.as_secs_f64(),
+        remarks,
+    }
+}
+
+fn write_report(report: &Report, output: &ReportOutput) -> anyhow::Result<()> {
+    if let Some(folder) = &output.csv {
+        folder.write(report).context("cannot write CSV files")?;
+    }
+    if let Some(file) = &output.html {
+        let written = file.write(|out| report_html::write(out, report));
+        written.with_context(|| format!("cannot write {}", file.shown().display()))?;
+    }
+    let mut text = Vec::new();
+    match output.is_json {
+        true => report_json::write(&mut text, report)?,
+        false => report_page::write(&mut text, report)?,
+    }
+    write_stdout(&text).context("cannot write to standard output")
 }
 
 /// Runs the job while its progress is shown.

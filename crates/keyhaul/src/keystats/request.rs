@@ -3,8 +3,10 @@
 use keyhaul_client::TlsOptions;
 use keyhaul_engine::options::CopyOptions;
 use keyhaul_engine::place::Place;
+use keyhaul_engine::stats::report::SizeKind;
 use keyhaul_engine::stats::{ShardSplit, StatsOptions, Wanted};
 
+use super::report_request::{self, ReportOutput};
 use crate::args::{KeystatsArgs, KeystatsCommand, KeystatsSharedArgs, ProgressArg};
 use crate::endpoint_args::{self, Resolved, SideTyped};
 use crate::job::{self, Environment};
@@ -30,6 +32,8 @@ pub(crate) enum Output {
     MemKeys { limit_bytes: u64 },
     /// Sums by shard.
     Slots { split: ShardSplit },
+    /// A report.
+    Report(Box<ReportOutput>),
 }
 
 /// Understands `keyhaul keystats`.
@@ -51,6 +55,16 @@ pub(crate) fn request(
             let split =
                 split.ok_or_else(|| UsageError::new("--shards needs a number from 1 to 16384"))?;
             shared(&args.shared, environment, Output::Slots { split })
+        }
+        KeystatsCommand::Report(args) => {
+            let output = Output::Report(Box::new(report_request::output(args)?));
+            let mut request = shared(&args.shared, environment, output)?;
+            if let (Output::Report(report), Place::Files(_)) =
+                (&mut request.output, &request.source)
+            {
+                report.options.size_kind = SizeKind::Record;
+            }
+            Ok(request)
         }
     }
 }
@@ -87,13 +101,17 @@ fn shared(
         source: place,
         options: StatsOptions {
             copy,
-            wanted: Wanted::Sizes,
+            wanted: match &output {
+                Output::Report(_) => Wanted::Everything,
+                Output::MemKeys { .. } | Output::Slots { .. } => Wanted::Sizes,
+            },
             samples: args.samples.as_deref().map(samples).transpose()?,
             prefers_replica: args.prefer_replica,
             output: match &output {
                 Output::MemKeys { limit_bytes } => format!("keystats memkeys {limit_bytes}"),
                 // Sums are kept by slot: the shards make no difference.
                 Output::Slots { .. } => "keystats slots".into(),
+                Output::Report(report) => report.identity(),
             },
         },
         output,
@@ -174,6 +192,8 @@ fn samples(text: &str) -> Result<u32, UsageError> {
 mod tests {
     use clap::Parser;
 
+    use keyhaul_engine::stats::report::ReportOptions;
+
     use super::*;
     use crate::args::{Args, Command};
 
@@ -202,6 +222,42 @@ mod tests {
         assert_eq!((options.samples, options.prefers_replica), (None, false));
         let split = ShardSplit::new(100).unwrap();
         assert_eq!(typed_line("slots").unwrap().output, Output::Slots { split });
+    }
+
+    #[test]
+    fn a_report() {
+        let report = |line| match typed_line(line).unwrap() {
+            KeystatsRequest {
+                output: Output::Report(report),
+                options,
+                ..
+            } => (*report, options),
+            other => panic!("{line}: {other:?}"),
+        };
+        let (of_defaults, options) = report("report");
+        assert_eq!(options.wanted, Wanted::Everything);
+        let now_ms = of_defaults.options.now_ms;
+        let defaults = ReportOptions::new(SizeKind::Memory, now_ms);
+        assert!(now_ms > 1_700_000_000_000);
+        assert_eq!(of_defaults.options, defaults);
+        assert!(!of_defaults.is_json && of_defaults.html.is_none() && of_defaults.csv.is_none());
+        let (of_all, options) = report(
+            "report d.rdb --json --separator / --prefix-depth 2 --prefix-width 3 --top 4 \
+             --shards 5 --chunk-threshold 6kb",
+        );
+        let expected = ReportOptions {
+            separator: "/".into(),
+            prefix_depth: 2,
+            prefix_width: 3,
+            top: 4,
+            shards: 5,
+            chunk_threshold: 6 << 10,
+            ..ReportOptions::new(SizeKind::Record, of_all.options.now_ms)
+        };
+        assert_eq!(of_all.options, expected);
+        assert!(of_all.is_json);
+        // The moment is another each time, and makes no other report of it.
+        assert!(!options.output.contains(&of_all.options.now_ms.to_string()));
     }
 
     #[test]
@@ -273,6 +329,22 @@ mod tests {
             ("slots h --allow-partial", "--allow-partial needs a file"),
             ("slots h --cert c", "--source-key"),
             ("slots -p x", "1 to 65535"),
+            ("report --shards 0", "--shards needs a number"),
+            ("report --top 1001", "--top needs a number from 1 to 1000"),
+            (
+                "report --prefix-depth 17",
+                "--prefix-depth needs a number from 1 to 16",
+            ),
+            ("report --prefix-width 0", "--prefix-width needs a number"),
+            (
+                "report --chunk-threshold x",
+                "--chunk-threshold needs a size",
+            ),
+            (
+                "report --html /no/such/folder/r.html",
+                "--html: cannot write",
+            ),
+            ("report --csv /dev/null/x", "--csv: cannot make"),
         ] {
             let error = typed_line(line).unwrap_err().to_string();
             assert!(error.contains(reason), "{line}: {error}");
