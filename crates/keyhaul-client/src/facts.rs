@@ -91,6 +91,10 @@ pub struct ServerFacts {
     pub run_id: Option<String>,
     /// Bytes of memory in use.
     pub used_memory: Option<u64>,
+    /// Bytes of that which hold keys and values, without what the server needs for itself and its clients.
+    pub dataset_memory: Option<u64>,
+    /// Bytes of memory of its machine.
+    pub machine_memory: Option<u64>,
     /// Configured memory limit in bytes; 0: none.
     pub max_memory: Option<u64>,
     /// `noeviction`, `allkeys-lru`, ...
@@ -171,6 +175,13 @@ impl ServerFacts {
         )
     }
 
+    /// By which policy it evicts keys when it is above which limit, bytes; `None`: it evicts none, or does not tell.
+    pub fn evicts_by(&self) -> Option<(&str, u64)> {
+        let policy = self.eviction_policy.as_deref()?;
+        let limit = self.max_memory.filter(|limit| *limit > 0)?;
+        (policy != "noeviction").then_some((policy, limit))
+    }
+
     fn take_greeting(&mut self, connection: &ReadConnection) {
         let greeting = connection.greeting();
         self.resp3 = greeting.resp3;
@@ -230,6 +241,8 @@ impl ServerFacts {
                 "role" if value == "master" => self.role = Some(Role::Primary),
                 "role" => self.role = Some(Role::Replica),
                 "used_memory" => self.used_memory = value.parse().ok(),
+                "used_memory_dataset" => self.dataset_memory = value.parse().ok(),
+                "total_system_memory" => self.machine_memory = value.parse().ok(),
                 "maxmemory" => self.max_memory = value.parse().ok(),
                 "maxmemory_policy" => self.eviction_policy = Some(value.to_owned()),
                 _ => keyspace.extend(keyspace_line(name, value)),
@@ -257,7 +270,9 @@ fn keyspace_line(name: &str, value: &str) -> Option<(u32, u64)> {
 }
 
 /// Sorts the refusals of a server out from broken connections and passing conditions.
-fn allow_refusal<T>(result: Result<T, ClientError>) -> Result<Result<T, ServerError>, ClientError> {
+pub(crate) fn allow_refusal<T>(
+    result: Result<T, ClientError>,
+) -> Result<Result<T, ServerError>, ClientError> {
     match result {
         Ok(value) => Ok(Ok(value)),
         Err(ClientError::Server { error, .. }) if error.action() == crate::Action::GiveUp => {
@@ -282,11 +297,15 @@ mod tests {
         let mut facts = ServerFacts::default();
         facts.take_info(
             "# Server\r\nredis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.0.1\r\n\
-             run_id:abc\r\nrole:master\r\nused_memory:900\r\nmaxmemory:0\r\n\
+             run_id:abc\r\nrole:master\r\nused_memory:900\r\nused_memory_dataset:700\r\nmaxmemory:0\r\n\
              maxmemory_policy:allkeys-lru\r\n# Keyspace\r\ndb0:keys=5,expires=1\r\ndb11:keys=7\r\n",
         );
         assert_eq!(facts.product(), "Valkey 8.0.1");
         assert_eq!(facts.keyspace, Some(vec![(0, 5), (11, 7)]));
+        assert_eq!(
+            (facts.used_memory, facts.dataset_memory),
+            (Some(900), Some(700))
+        );
         assert_eq!(facts.role, Some(Role::Primary));
         let mut facts = ServerFacts::default();
         facts.take_info("redis_version:6.0.16\r\nrole:slave\r\n");

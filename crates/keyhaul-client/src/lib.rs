@@ -16,6 +16,7 @@ mod sentinel;
 mod slot;
 mod topology;
 
+mod details;
 mod element_lookups;
 mod element_reads;
 mod fact_reads;
@@ -23,6 +24,7 @@ mod facts;
 mod key_reads;
 mod reads;
 mod replica;
+mod rights;
 mod target;
 mod value_kind;
 mod watches;
@@ -30,6 +32,7 @@ mod writer;
 
 pub use connection::{Connection, WHOLE_BULK_MAX};
 pub use connector::{CONNECT_DEADLINE, Connector, Greeting};
+pub use details::{BufferLimit, LoadedModule, ServerDetails, Traffic};
 pub use element_reads::{KeyExpiry, MomentAsk, Page, StreamInfo, StreamMoment};
 pub use endpoint::{
     Address, DEFAULT_PORT, DEFAULT_SENTINEL_PORT, Endpoint, EndpointError, Seeds, TlsOptions,
@@ -43,6 +46,7 @@ pub use replica::{
     FullResync, ReplicaLink, ReplicationRight, SOURCE_SILENCE_MAX, replication_right,
 };
 pub use retry::{Action, Backoff};
+pub use rights::{FAILING_WRITES, READS, Tried, WRITES};
 pub use routing::Routing;
 pub use secret::Secret;
 pub use slot::{SLOT_COUNT, Slot, SlotSet};

@@ -259,24 +259,6 @@ impl ReadConnection {
         Ok(value.map(|value| String::from_utf8_lossy(&value).into_owned()))
     }
 
-    /// Whether any module is loaded; `None`: the server does not tell. Vector sets of Redis 8 are a
-    /// module to some versions and built in to others, so they do not count.
-    ///
-    /// # Errors
-    /// Any but a refusal.
-    pub async fn has_modules(&mut self) -> Result<Option<bool>, ClientError> {
-        let modules = match self.connection.call(&[b"MODULE", b"LIST"]).await {
-            Ok(reply) => reply.into_list().unwrap_or_default(),
-            Err(ClientError::Server { .. }) => return Ok(None),
-            Err(e) => return Err(e),
-        };
-        let is_vector_sets = |module: &Value| {
-            let mut pairs = module.pairs().into_iter().flatten();
-            pairs.any(|(_, value)| value.as_bytes().is_some_and(|name| name == "vectorset"))
-        };
-        Ok(Some(modules.iter().any(|module| !is_vector_sets(module))))
-    }
-
     /// How many keys the current db holds.
     ///
     /// # Errors

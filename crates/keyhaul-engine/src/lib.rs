@@ -6,6 +6,8 @@ pub mod plan;
 
 pub mod place;
 
+pub mod amount;
+
 pub mod compare;
 
 mod copy;
@@ -14,6 +16,7 @@ mod prepare;
 pub mod progress;
 pub mod receipt;
 pub mod stats;
+pub mod survey;
 pub mod transform;
 
 mod bigkey;

@@ -63,11 +63,15 @@ pub enum Method {
     Psync,
 }
 
-/// Losses that are accepted where a target cannot hold all of a value.
+/// Losses that are accepted: where a target cannot hold all of a value, or not all keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AcceptedLosses {
     /// Fields of hashes that expire are kept for ever.
     pub field_ttl: bool,
+    /// A target that is too small for all keys evicts some.
+    pub eviction: bool,
+    /// A target that is too small for all keys stops the run when it is full.
+    pub no_room: bool,
 }
 
 /// Which keys a job is about, beside its filters.

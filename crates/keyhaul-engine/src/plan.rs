@@ -75,8 +75,57 @@ pub struct Plan {
     pub clock_difference_ms: Option<(f64, f64)>,
     /// What will be done, a plain line each.
     pub steps: Vec<String>,
-    /// What the user should know first, a plain line each.
-    pub warnings: Vec<String>,
+    /// What the user should know first.
+    pub warnings: Vec<Warning>,
+}
+
+impl Plan {
+    /// The warnings as plain lines.
+    pub fn warning_lines(&self) -> Vec<String> {
+        self.warnings.iter().map(ToString::to_string).collect()
+    }
+}
+
+/// What the user should know before a job begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// By which programs know it: `target-evicts`. docs/guide/plan.md lists them.
+    pub name: &'static str,
+    /// A plain line.
+    pub text: String,
+}
+
+impl Warning {
+    /// Names a line.
+    pub(crate) fn new(name: &'static str, text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { name, text }
+    }
+}
+
+impl std::fmt::Display for Warning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// A loss that a plan foresees. It stops the job unless it is accepted by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Risk {
+    /// The target is too small and evicts keys.
+    Eviction,
+    /// The target is too small and takes no more when it is full.
+    NoRoom,
+}
+
+impl Risk {
+    /// The name for `--accept-loss`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Eviction => "eviction",
+            Self::NoRoom => "no-room",
+        }
+    }
 }
 
 /// Which end an error is about.
@@ -110,7 +159,15 @@ pub enum PlanError {
         #[allow(missing_docs, reason = "see above")]
         error: Box<ClientError>,
     },
-    /// The job would fail or lose data; why, and the remedy.
+    /// The job would fail; why, and the remedy.
     #[error("{0}")]
     Refused(String),
+    /// The job would lose data; why, and the remedy.
+    #[error("{text}; --accept-loss {} begins all the same", risk.name())]
+    Loses {
+        /// What it would lose.
+        risk: Risk,
+        /// Why, and what else would help.
+        text: String,
+    },
 }

@@ -37,7 +37,7 @@ pub(crate) async fn list(
         order(a).cmp(&order(b)).then_with(|| a.key.cmp(&b.key))
     });
     if let Some(file) = report {
-        file.write_json(&Report::of_plan(ends, &job.plan().warnings))
+        file.write_json(&Report::of_plan(ends, &job.plan().warning_lines()))
             .map_err(|e| anyhow::anyhow!(lost_report(file, &e)))?;
     }
     write_stdout(table(&keys).as_bytes())?;

@@ -1,5 +1,5 @@
 //! `keyhaul replicate` and `keyhaul big-keys`, told from top to bottom: check, probe, show, copy, report, sum
-//! up.
+//! up. A dry run of `replicate` is [`crate::plan`]'s.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -58,19 +58,14 @@ pub(crate) async fn copy(
         () = stop.cancelled() => return Ok(stopped_early(&ends, report.as_ref(), screen)),
     };
     if request.is_dry_run {
-        return match request.options.scope {
-            Scope::Every => show_only(job.plan(), &ends, report.as_ref()),
-            Scope::Above(_) | Scope::Named(_) => {
-                big_keys::list(&job, &ends, report.as_ref(), screen, stop).await
-            }
-        };
+        return big_keys::list(&job, &ends, report.as_ref(), screen, stop).await;
     }
     if let Err(e) = job.open_checkpoint() {
         return Err(refused(e, &ends, report.as_ref(), screen).into());
     }
     screen.line(&plan_text(job.plan()));
 
-    let warnings = job.plan().warnings.clone();
+    let warnings = job.plan().warning_lines();
     let (on_conflict, verify) = (request.options.on_conflict, request.options.verify);
     let receipt = run(job, &request, screen, stop).await;
     // Off this task, so that a second Ctrl-C is heard while a long report is written.
@@ -166,7 +161,7 @@ pub(crate) fn exit_of_summary(written: io::Result<()>, exit: Exit, screen: &Scre
     }
 }
 
-fn refused(
+pub(crate) fn refused(
     error: PlanError,
     ends: &Ends,
     report: Option<&OutputFile>,
@@ -181,7 +176,7 @@ fn refused(
     error
 }
 
-fn stopped_early(ends: &Ends, report: Option<&OutputFile>, screen: &Screen) -> Exit {
+pub(crate) fn stopped_early(ends: &Ends, report: Option<&OutputFile>, screen: &Screen) -> Exit {
     let text = "stopped before anything was written";
     write_small_report(
         report,
@@ -211,20 +206,6 @@ pub(crate) fn lost_report(file: &OutputFile, error: &io::Error) -> String {
         "cannot write the report {}: {reason}",
         file.shown().display()
     )
-}
-
-/// `--dry-run`: the plan is the result.
-pub(crate) fn show_only(
-    plan: &Plan,
-    ends: &Ends,
-    report: Option<&OutputFile>,
-) -> anyhow::Result<Exit> {
-    if let Some(file) = report {
-        file.write_json(&Report::of_plan(ends, &plan.warnings))
-            .map_err(|e| anyhow::anyhow!(lost_report(file, &e)))?;
-    }
-    write_stdout(format!("{}\n", plan_text(plan)).as_bytes())?;
-    Ok(Exit::Done)
 }
 
 pub(crate) fn plan_text(plan: &Plan) -> String {

@@ -26,6 +26,10 @@ pub(crate) struct Request {
     pub(crate) target: Place,
     pub(crate) options: CopyOptions,
     pub(crate) is_dry_run: bool,
+    /// A plan that is the result is printed as JSON.
+    pub(crate) prints_json: bool,
+    /// A report on all keys of the source, for a plan.
+    pub(crate) stats: Option<PathBuf>,
     pub(crate) report: Option<PathBuf>,
     pub(crate) progress: ProgressArg,
     pub(crate) is_verbose: bool,
@@ -82,6 +86,27 @@ pub(crate) fn replicate(
     args: &ReplicateArgs,
     environment: &Environment,
 ) -> Result<Request, UsageError> {
+    if args.json && !args.copying.dry_run {
+        return Err(UsageError::new(
+            "--json prints the plan of --dry-run; for a copy there is --report FILE",
+        ));
+    }
+    if args.stats.is_some() && !args.copying.dry_run {
+        return Err(UsageError::new("--stats is for the plan of --dry-run"));
+    }
+    replicate_or_plan(args, environment, args.copying.dry_run)
+}
+
+/// Understands `keyhaul plan`, which takes what `keyhaul replicate` takes.
+pub(crate) fn plan(args: &ReplicateArgs, environment: &Environment) -> Result<Request, UsageError> {
+    replicate_or_plan(args, environment, true)
+}
+
+fn replicate_or_plan(
+    args: &ReplicateArgs,
+    environment: &Environment,
+    is_dry_run: bool,
+) -> Result<Request, UsageError> {
     refuse_what_is_to_come(args.mode)?;
     let options = CopyOptions {
         mem_limit: optional_size("--mem-limit", args.mem_limit.as_deref())?,
@@ -103,7 +128,20 @@ pub(crate) fn replicate(
             every_key(&args.every_key, shared(&args.shared)?)?,
         )
     };
-    request(&args.shared, environment, options, args.copying.dry_run)
+    let has_filters = !(options.key_patterns.is_empty()
+        && options.key_excludes.is_empty()
+        && options.key_types.is_empty()
+        && options.dbs.is_none());
+    if args.stats.is_some() && has_filters {
+        return Err(UsageError::new(
+            "--stats tells of all keys: leave it out where filters choose some, and they are sampled",
+        ));
+    }
+    Ok(Request {
+        prints_json: args.json,
+        stats: args.stats.clone(),
+        ..request(&args.shared, environment, options, is_dry_run)?
+    })
 }
 
 /// Understands `keyhaul big-keys`.
@@ -163,6 +201,8 @@ pub(crate) fn shared(args: &SharedArgs) -> Result<CopyOptions, UsageError> {
         rate_limit: rate_limit(args.rate_limit.as_deref())?,
         accepted_losses: AcceptedLosses {
             field_ttl: args.accept_loss.contains(&LossArg::FieldTtl),
+            eviction: args.accept_loss.contains(&LossArg::Eviction),
+            no_room: args.accept_loss.contains(&LossArg::NoRoom),
         },
         retry_for: duration::parse(&args.retry_for)
             .ok_or_else(|| UsageError::new("--retry-for needs a duration like 30s, 2m or 1h"))?,
@@ -235,6 +275,8 @@ pub(crate) fn request(
         target: target.place,
         options,
         is_dry_run,
+        prints_json: false,
+        stats: None,
         report: args.report.clone(),
         progress: args.progress,
         is_verbose: args.verbose,

@@ -11,6 +11,7 @@ mod big_keys;
 mod compare;
 mod copy;
 mod keystats;
+mod plan;
 mod show_plan;
 
 mod progress;
@@ -72,7 +73,16 @@ fn run(screen: &Screen) -> anyhow::Result<Exit> {
     match args.command {
         Command::Replicate(args) => {
             let request = job::replicate(&args, &job::Environment::of_process())?;
-            run_job(screen, |stop| copy::copy(request, screen, stop))
+            run_job(screen, |stop| async move {
+                match request.is_dry_run {
+                    true => plan::plan(request, screen, stop).await,
+                    false => copy::copy(request, screen, stop).await,
+                }
+            })
+        }
+        Command::Plan(args) => {
+            let request = job::plan(&args, &job::Environment::of_process())?;
+            run_job(screen, |stop| plan::plan(request, screen, stop))
         }
         Command::BigKeys(args) => {
             let request = job::big_keys(&args, &job::Environment::of_process())?;

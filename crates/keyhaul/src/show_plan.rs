@@ -8,12 +8,24 @@ use keyhaul_engine::plan::{CheckedFile, DbPlan, NodePlan, Plan, SideKind, SidePl
 use crate::size;
 
 /// A cluster may have hundreds of nodes; the first ones show what they are like.
-const NODE_LINES_MAX: usize = 12;
+pub(crate) const NODE_LINES_MAX: usize = 12;
 
 /// Writes the plan.
 pub(crate) fn write(out: &mut impl Write, plan: &Plan) -> io::Result<()> {
     write_side(out, "source", &plan.source)?;
     write_side(out, "target", &plan.target)?;
+    write_course(out, plan)?;
+    for (name, side) in [("source", &plan.source), ("target", &plan.target)] {
+        write_degraded(out, name, &side.primaries)?;
+    }
+    for warning in &plan.warnings {
+        writeln!(out, "warning  {warning}")?;
+    }
+    Ok(())
+}
+
+/// Dbs, clocks and steps.
+pub(crate) fn write_course(out: &mut impl Write, plan: &Plan) -> io::Result<()> {
     write_dbs(out, plan)?;
     if let Some((difference_ms, uncertainty_ms)) = plan.clock_difference_ms {
         let side = if difference_ms < 0.0 {
@@ -31,16 +43,27 @@ pub(crate) fn write(out: &mut impl Write, plan: &Plan) -> io::Result<()> {
         let title = if index == 0 { "steps" } else { "" };
         writeln!(out, "{title:8} {}. {step}", index + 1)?;
     }
-    for (name, side) in [("source", &plan.source), ("target", &plan.target)] {
-        write_degraded(out, name, &side.primaries)?;
-    }
-    for warning in &plan.warnings {
-        writeln!(out, "warning  {warning}")?;
-    }
     Ok(())
 }
 
 fn write_side(out: &mut impl Write, name: &str, side: &SidePlan) -> io::Result<()> {
+    write_heading(out, name, side)?;
+    for node in side.primaries.iter().take(NODE_LINES_MAX) {
+        writeln!(out, "{:8} {}: {}", "", node.address, node_text(&node.facts))?;
+    }
+    write_more(out, side.primaries.len())
+}
+
+/// How many of so many nodes are not shown.
+pub(crate) fn write_more(out: &mut impl Write, nodes: usize) -> io::Result<()> {
+    match nodes.saturating_sub(NODE_LINES_MAX) {
+        0 => Ok(()),
+        more => writeln!(out, "{:8} and {more} more", ""),
+    }
+}
+
+/// What an end is, without its nodes.
+pub(crate) fn write_heading(out: &mut impl Write, name: &str, side: &SidePlan) -> io::Result<()> {
     let mode = match (&side.kind, side.primaries.len()) {
         (SideKind::Servers(Mode::Standalone), _) => "standalone".to_owned(),
         (SideKind::Servers(Mode::Cluster), 1) => "cluster of 1 primary".to_owned(),
@@ -61,17 +84,11 @@ fn write_side(out: &mut impl Write, name: &str, side: &SidePlan) -> io::Result<(
             writeln!(out, "{:8} {}: {}", "", file.path.display(), file_text(file))?;
         }
     }
-    for node in side.primaries.iter().take(NODE_LINES_MAX) {
-        writeln!(out, "{:8} {}: {}", "", node.address, node_text(&node.facts))?;
-    }
-    match side.primaries.len().saturating_sub(NODE_LINES_MAX) {
-        0 => Ok(()),
-        more => writeln!(out, "{:8} and {more} more", ""),
-    }
+    Ok(())
 }
 
 /// `RDB version 12 by 8.2.3, 1.2 MB`
-fn file_text(file: &CheckedFile) -> String {
+pub(crate) fn file_text(file: &CheckedFile) -> String {
     let version = file.header.map_or(0, |header| header.version);
     let by = file.written_by.as_ref().map(|by| format!(" by {by}"));
     format!(
@@ -90,7 +107,7 @@ fn keys(count: Option<u64>) -> String {
 }
 
 /// `Redis 7.0.15, primary, 1.2 MB used of 4.0 GB, evicts by allkeys-lru`
-fn node_text(facts: &ServerFacts) -> String {
+pub(crate) fn node_text(facts: &ServerFacts) -> String {
     let mut parts = vec![facts.product()];
     match facts.role {
         Some(Role::Primary) => parts.push("primary".into()),
@@ -135,7 +152,11 @@ fn write_dbs(out: &mut impl Write, plan: &Plan) -> io::Result<()> {
 }
 
 /// One line for each thing that could not be asked; nodes with the same lack share it.
-fn write_degraded(out: &mut impl Write, name: &str, nodes: &[NodePlan]) -> io::Result<()> {
+pub(crate) fn write_degraded(
+    out: &mut impl Write,
+    name: &str,
+    nodes: &[NodePlan],
+) -> io::Result<()> {
     let mut lacks: Vec<(String, &str, usize)> = Vec::new();
     for node in nodes {
         for degraded in &node.facts.degraded {
@@ -160,6 +181,7 @@ fn write_degraded(out: &mut impl Write, name: &str, nodes: &[NodePlan]) -> io::R
 #[cfg(test)]
 mod tests {
     use keyhaul_client::{Degraded, Family, Version};
+    use keyhaul_engine::plan::Warning;
 
     use super::*;
 
@@ -226,7 +248,10 @@ mod tests {
             ],
             clock_difference_ms: Some((-1.25, 0.1)),
             steps: vec!["copy".into(), "verify".into()],
-            warnings: vec!["careful".into()],
+            warnings: vec![Warning {
+                name: "w",
+                text: "careful".into(),
+            }],
         };
         let mut text = Vec::new();
         write(&mut text, &plan).unwrap();

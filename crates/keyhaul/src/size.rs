@@ -1,4 +1,6 @@
-//! Sizes as they are typed and shown: powers of 1024, any case.
+//! Sizes as they are typed: powers of 1024, any case. How they are shown is the engine's.
+
+pub(crate) use keyhaul_engine::amount::{bytes_text as show, count_text as show_count};
 
 const UNITS: [(&str, u32); 14] = [
     ("", 0),
@@ -37,38 +39,6 @@ pub(crate) fn parse(text: &str) -> Option<u64> {
     let unit_bytes = 1_u64 << shift;
     let whole_bytes = whole.parse::<u64>().ok()?.checked_mul(unit_bytes)?;
     whole_bytes.checked_add((fraction * unit_bytes as f64) as u64)
-}
-
-/// `512 B`, `1.5 GB`: at most three digits and a half, for people.
-pub(crate) fn show(bytes: u64) -> String {
-    let mut amount = bytes as f64;
-    let mut units = ["B", "KB", "MB", "GB", "TB", "PB", "EB"].into_iter();
-    let mut unit = units.next().unwrap_or_default();
-    for larger in units {
-        // 1023.95 would be shown as 1024.0.
-        if amount < 1023.95 {
-            break;
-        }
-        (amount, unit) = (amount / 1024.0, larger);
-    }
-    if unit == "B" || amount >= 100.0 {
-        format!("{amount:.0} {unit}")
-    } else {
-        format!("{amount:.1} {unit}")
-    }
-}
-
-/// `1,234,567`: a count, for people.
-pub(crate) fn show_count(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]
@@ -110,31 +80,6 @@ mod tests {
         ];
         for (text, bytes) in rows {
             assert_eq!(parse(text), bytes, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_shown() {
-        let rows = [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KB"),
-            (1536, "1.5 KB"),
-            (200 << 10, "200 KB"),
-            ((1 << 20) - 1, "1.0 MB"),
-            (3 << 29, "1.5 GB"),
-            (u64::MAX, "16.0 EB"),
-        ];
-        for (bytes, text) in rows {
-            assert_eq!(show(bytes), text, "{bytes}");
-        }
-        for (count, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (1_234_567, "1,234,567"),
-        ] {
-            assert_eq!(show_count(count), text);
         }
     }
 }

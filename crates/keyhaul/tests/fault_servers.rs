@@ -105,7 +105,8 @@ fn servers_that_stand_still_are_waited_for() {
 fn a_full_target_is_waited_for_and_then_it_stops() {
     let (source, target) = (source(), Server::start(Version::VALKEY_8_0));
     run(&target, 0, "CONFIG SET maxmemory 6mb");
-    let ran = copy(&source.uri(), &target.uri(), &["--retry-for", "2s"]).exits_with(5);
+    let options = ["--retry-for", "2s", "--accept-loss", "no-room"];
+    let ran = copy(&source.uri(), &target.uri(), &options).exits_with(5);
     assert!(ran.outcome.stdout.contains("OOM"), "{ran:#?}");
     assert!(!ran.not_moved().is_empty(), "{ran:#?}");
     ran.reasons_say("");
@@ -118,7 +119,8 @@ fn a_full_target_is_waited_for_and_then_it_stops() {
 fn a_full_target_that_gets_room_goes_on() {
     let (source, target) = (source(), Server::start(Version::VALKEY_8_0));
     run(&target, 0, "CONFIG SET maxmemory 6mb");
-    let mut running = Running::start_planning(&source.uri(), &target.uri(), &["--verbose"]);
+    let options = ["--verbose", "--accept-loss", "no-room"];
+    let mut running = Running::start_planning(&source.uri(), &target.uri(), &options);
     running.process.wait_for_output("OOM", PATIENCE);
     run(&target, 0, "CONFIG SET maxmemory 0");
     let ran = running.finish().exits_with(0);

@@ -12,7 +12,7 @@ use crate::compare::options::{CompareOptions, CompareReceipt, KeyDiff};
 use crate::ledger::Ledger;
 use crate::patience::GaveUp;
 use crate::place::Place;
-use crate::plan::{Plan, PlanError};
+use crate::plan::{Plan, PlanError, Warning};
 use crate::prepare::{self, ComparedEnd, PreparedComparison};
 use crate::progress::{Phase, Progress};
 use crate::receipt::Outcome;
@@ -98,7 +98,8 @@ impl CompareJob {
             }
             Err(reason) => {
                 let line = format!("a run that stops cannot be gone on with: {reason}");
-                self.prepared.plan.warnings.push(line);
+                let warning = Warning::new("no-checkpoint", line);
+                self.prepared.plan.warnings.push(warning);
             }
         }
         Ok(())

@@ -17,7 +17,7 @@ use crate::ledger::Ledger;
 use crate::options::CopyOptions;
 use crate::patience::GaveUp;
 use crate::place::Place;
-use crate::plan::PlanError;
+use crate::plan::{PlanError, Warning};
 use crate::prepare::{ReadBy, SourceEnd, TargetEnd};
 use crate::site::Site;
 use crate::transform::renamed;
@@ -77,7 +77,8 @@ impl Job {
             Err(e @ CheckpointError::Io { .. }) if !self.prepared.options.needs_state_dir => {
                 let reason = keyhaul_client::chain(&e);
                 let line = format!("a run that stops cannot be gone on with: {reason}");
-                self.prepared.plan.warnings.push(line);
+                let warning = Warning::new("no-checkpoint", line);
+                self.prepared.plan.warnings.push(warning);
                 return Ok(());
             }
             Err(e) => return Err(PlanError::Refused(keyhaul_client::chain(&e))),

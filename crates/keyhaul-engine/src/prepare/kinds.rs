@@ -2,7 +2,7 @@
 
 use keyhaul_rdb::{Form, Route, written_forms};
 
-use crate::plan::SideKind;
+use crate::plan::{SideKind, Warning};
 use crate::prepare::{Prepared, first_facts};
 
 /// What becomes of the kinds.
@@ -42,19 +42,24 @@ pub(super) fn step(prepared: &Prepared) -> Option<String> {
 }
 
 /// What may be lost.
-pub(super) fn warnings(prepared: &Prepared) -> Vec<String> {
-    let mut lines = Vec::new();
+pub(super) fn warnings(prepared: &Prepared) -> Vec<Warning> {
+    let mut found = Vec::new();
     let (source, target) = (&prepared.plan.source, &prepared.plan.target);
     let (source_facts, target_facts) = (first_facts(source), first_facts(target));
     if source_facts.family != target_facts.family
         && source_facts.family.is_some()
         && target_facts.family.is_some()
     {
-        lines.push(format!(
-            "from {} to {}",
-            source_facts.product(),
-            target_facts.product()
-        ));
+        let (source, target) = (source_facts.product(), target_facts.product());
+        let text = format!("from {source} to {target}");
+        found.push(Warning::new("other-family", text));
+    }
+    if is_older(prepared.reader.rdb_version, prepared.source_version) {
+        let text = format!(
+            "the target is older: it reads RDB version {} and the source writes {}; values are converted, and what it cannot hold is listed",
+            prepared.reader.rdb_version, prepared.source_version
+        );
+        found.push(Warning::new("target-older", text));
     }
     let forms = forms(prepared);
     let has_expiring = forms.iter().any(|form| expires(*form));
@@ -66,12 +71,22 @@ pub(super) fn warnings(prepared: &Prepared) -> Vec<String> {
         }
     });
     if has_expiring && !keeps_expiring {
-        lines.push(match prepared.options.accepted_losses.field_ttl {
-            true => "the target does not know fields that expire: they are kept for ever".into(),
-            false => "the target does not know fields that expire: hashes with such fields are listed; --accept-loss field-ttl keeps the fields for ever".into(),
-        });
+        let text = match prepared.options.accepted_losses.field_ttl {
+            true => "the target does not know fields that expire: they are kept for ever",
+            false => {
+                "the target does not know fields that expire: hashes with such fields are listed; --accept-loss field-ttl keeps the fields for ever"
+            }
+        };
+        found.push(Warning::new("field-ttl", text));
     }
-    lines
+    found
+}
+
+/// Whether a reader of one RDB version is older than what another one writes. Those of Valkey (80 and above) and of Redis from
+/// 12 on are apart: neither is older than the other.
+fn is_older(reader: u16, source_version: u16) -> bool {
+    let is_of_redis = |version: u16| (12..80).contains(&version);
+    reader < source_version && !(is_of_redis(reader) && source_version >= 80)
 }
 
 fn expires(form: Form) -> bool {
@@ -117,4 +132,25 @@ fn sort(prepared: &Prepared) -> Kinds {
         }
     }
     kinds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_target_is_older() {
+        for (reader, source_version, expected) in [
+            (10, 10, false),
+            (11, 10, false),
+            (10, 11, true),
+            (11, 12, true),
+            (12, 80, false),
+            (80, 12, false),
+            (11, 80, true),
+        ] {
+            let found = is_older(reader, source_version);
+            assert_eq!(found, expected, "{reader} {source_version}");
+        }
+    }
 }

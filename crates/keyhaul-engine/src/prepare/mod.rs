@@ -10,6 +10,7 @@ mod probe;
 mod reader;
 mod refuse;
 mod rights;
+mod room;
 mod sizes;
 mod statistics;
 mod warnings;
@@ -17,7 +18,7 @@ mod warnings;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use keyhaul_client::{Endpoint, ServerFacts};
+use keyhaul_client::ServerFacts;
 use keyhaul_rdb::Reader;
 
 use crate::bigkey::Abilities;
@@ -33,7 +34,8 @@ pub(crate) use files::check_file;
 pub use files::{CheckedFile, Damage};
 pub(crate) use method::ReadBy;
 pub(crate) use probe::Probed;
-pub(crate) use reader::source_version;
+pub(crate) use reader::{server_version, source_version};
+pub(crate) use room::{data_bytes, takes_all};
 pub(crate) use sizes::{SizeRules, SizeVerdict};
 pub(crate) use statistics::{PreparedStatistics, StatisticsEnd, prepare as prepare_statistics};
 
@@ -84,6 +86,15 @@ pub(crate) enum TargetEnd {
     File(PathBuf),
 }
 
+/// An end before it is known what will be done.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    /// Servers, and the db that their endpoint names.
+    Servers(Box<Probed>, Option<u32>),
+    /// Files, not looked into yet. One as a target, which can be written.
+    Files(Vec<PathBuf>),
+}
+
 /// Probes both ends and makes the plan.
 ///
 /// # Errors
@@ -93,33 +104,82 @@ pub(crate) async fn prepare(
     target: Place,
     options: CopyOptions,
 ) -> Result<Prepared, PlanError> {
-    refuse::combinations(&source, &target, &options)?;
-    match (source, target) {
-        (Place::Servers(source), Place::Servers(target)) => {
-            between_servers(source, target, options).await
+    let (source, target) = open(source, target, &options).await?;
+    decide(source, target, options).await
+}
+
+/// Probes both ends.
+///
+/// # Errors
+/// [`PlanError`] where one cannot be reached, or where the options do not go with them.
+pub(crate) async fn open(
+    source: Place,
+    target: Place,
+    options: &CopyOptions,
+) -> Result<(Opened, Opened), PlanError> {
+    refuse::combinations(&source, &target, options)?;
+    if let Place::Files(paths) = &target {
+        let path = refuse::one_target(paths)?;
+        if let Place::Files(sources) = &source {
+            refuse::same_files(sources, path)?;
         }
-        (Place::Servers(source), Place::Files(paths)) => {
-            let path = refuse::one_target(paths)?;
-            to_file(source, path, options).await
+        check_writable(path).map_err(|e| PlanError::Refused(e.to_string()))?;
+    }
+    tokio::try_join!(
+        open_side(SideName::Source, source, options),
+        open_side(SideName::Target, target, options),
+    )
+}
+
+async fn open_side(
+    side: SideName,
+    place: Place,
+    options: &CopyOptions,
+) -> Result<Opened, PlanError> {
+    match place {
+        Place::Servers(endpoint) => {
+            let db = endpoint.db;
+            let probed = probe::side(side, endpoint, options).await?;
+            Ok(Opened::Servers(Box::new(probed), db))
         }
-        (Place::Files(paths), Place::Servers(target)) => from_files(paths, target, options).await,
-        (Place::Files(sources), Place::Files(paths)) => {
-            let path = refuse::one_target(paths)?;
-            between_files(sources, path, options).await
-        }
+        Place::Files(paths) => Ok(Opened::Files(paths)),
     }
 }
 
+/// Makes the plan of two ends.
+///
+/// # Errors
+/// [`PlanError`]; nothing was written.
+pub(crate) async fn decide(
+    source: Opened,
+    target: Opened,
+    options: CopyOptions,
+) -> Result<Prepared, PlanError> {
+    let prepared = match (source, target) {
+        (Opened::Servers(source, source_db), Opened::Servers(target, target_db)) => {
+            between_servers((*source, source_db), (*target, target_db), options).await?
+        }
+        (Opened::Servers(source, source_db), Opened::Files(paths)) => {
+            let path = refuse::one_target(&paths)?.clone();
+            to_file((*source, source_db), path, options).await?
+        }
+        (Opened::Files(paths), Opened::Servers(target, target_db)) => {
+            from_files(paths, (*target, target_db), options).await?
+        }
+        (Opened::Files(sources), Opened::Files(paths)) => {
+            let path = refuse::one_target(&paths)?.clone();
+            between_files(sources, path, options).await?
+        }
+    };
+    room::refuse_loss(&prepared)?;
+    Ok(prepared)
+}
+
 async fn between_servers(
-    source: Endpoint,
-    target: Endpoint,
+    (mut source, source_db): (Probed, Option<u32>),
+    (mut target, target_db): (Probed, Option<u32>),
     mut options: CopyOptions,
 ) -> Result<Prepared, PlanError> {
-    let (source_db, target_db) = (source.db, target.db);
-    let (mut source, mut target) = tokio::try_join!(
-        probe::side(SideName::Source, source, &options),
-        probe::side(SideName::Target, target, &options),
-    )?;
     refuse::same_servers(&source, &target)?;
     refuse::unfit_target(&target)?;
     refuse::uncovered(&source)?;
@@ -157,11 +217,9 @@ async fn between_servers(
 
 async fn from_files(
     paths: Vec<PathBuf>,
-    target: Endpoint,
+    (mut target, target_db): (Probed, Option<u32>),
     mut options: CopyOptions,
 ) -> Result<Prepared, PlanError> {
-    let target_db = target.db;
-    let mut target = probe::side(SideName::Target, target, &options).await?;
     refuse::unfit_target(&target)?;
     refuse::uncovered(&target)?;
     let files = files::check(&paths, options.allow_partial).await?;
@@ -186,13 +244,10 @@ async fn from_files(
 }
 
 async fn to_file(
-    source: Endpoint,
+    (mut source, source_db): (Probed, Option<u32>),
     path: PathBuf,
     mut options: CopyOptions,
 ) -> Result<Prepared, PlanError> {
-    check_writable(&path).map_err(|e| PlanError::Refused(e.to_string()))?;
-    let source_db = source.db;
-    let mut source = probe::side(SideName::Source, source, &options).await?;
     refuse::uncovered(&source)?;
     let read_by = method::choose(&mut source, &options, true).await?;
     let chosen = options.dbs.clone().or(source_db.map(|db| vec![db]));
@@ -235,8 +290,6 @@ async fn between_files(
     path: PathBuf,
     mut options: CopyOptions,
 ) -> Result<Prepared, PlanError> {
-    refuse::same_files(&paths, &path)?;
-    check_writable(&path).map_err(|e| PlanError::Refused(e.to_string()))?;
     let files = files::check(&paths, options.allow_partial).await?;
     let chosen = options.dbs.clone();
     let found = dbs::found_in_files(&files, &options);

@@ -91,7 +91,7 @@ fn field_expiry(options: &CopyOptions) -> FieldExpiry {
 }
 
 /// The RDB version that a server reads and writes; `None`: it does not tell what it is.
-fn server_version(facts: &ServerFacts) -> Option<u16> {
+pub(crate) fn server_version(facts: &ServerFacts) -> Option<u16> {
     let version = facts.version?;
     let is_valkey = facts.family == Some(Family::Valkey);
     Some(rdb_version(is_valkey, version.major, version.minor))

@@ -41,10 +41,10 @@ pub(super) fn combinations(
 }
 
 /// A target is one file.
-pub(super) fn one_target(paths: Vec<PathBuf>) -> Result<PathBuf, PlanError> {
-    match <[PathBuf; 1]>::try_from(paths) {
-        Ok([path]) => Ok(path),
-        Err(paths) => refuse(format!(
+pub(super) fn one_target(paths: &[PathBuf]) -> Result<&PathBuf, PlanError> {
+    match paths {
+        [path] => Ok(path),
+        paths => refuse(format!(
             "the target names {} files: name one, and all keys go there",
             paths.len()
         )),

@@ -1,10 +1,11 @@
 //! The plain lines of a plan: what will be done, and what the user should know first.
 
-use keyhaul_client::{Role, ServerFacts};
+use keyhaul_client::Role;
 
+use crate::amount::{bytes_text, count_text};
 use crate::options::{OnConflict, Scope, Verify};
-use crate::plan::{Plan, SideKind, SidePlan};
-use crate::prepare::{CheckedFile, Prepared, ReadBy, SourceEnd, TargetEnd, kinds};
+use crate::plan::{NodePlan, SideKind, SidePlan, Warning};
+use crate::prepare::{CheckedFile, Prepared, ReadBy, SourceEnd, TargetEnd, kinds, room};
 
 /// Clocks further apart than this are worth a warning, ms.
 const CLOCK_DIFFERENCE_MAX_MS: f64 = 1000.0;
@@ -56,8 +57,9 @@ fn reading(prepared: &Prepared) -> String {
         SourceEnd::Files(files) => {
             let bytes: u64 = files.iter().map(|file| file.bytes).sum();
             format!(
-                "read {} RDB file(s) of {bytes} bytes, checked already from start to end",
-                files.len()
+                "read {} RDB file(s) of {}, checked already from start to end",
+                files.len(),
+                bytes_text(bytes)
             )
         }
         SourceEnd::Servers {
@@ -99,7 +101,8 @@ fn limits(prepared: &Prepared, steps: &mut Vec<String>) {
     match &prepared.options.scope {
         Scope::Every => {}
         Scope::Above(bytes) => {
-            steps.push(format!("only keys above {bytes} bytes of memory go over"));
+            let bytes = bytes_text(*bytes);
+            steps.push(format!("only keys above {bytes} of memory go over"));
         }
         Scope::Named(keys) => steps.push(format!("only {} key(s) by name go over", keys.len())),
     }
@@ -115,134 +118,117 @@ fn limits(prepared: &Prepared, steps: &mut Vec<String>) {
         (_, None) => {}
         (Some(Some(_)), Some(limit)) => {
             steps.push(format!(
-                "keys above {limit} bytes of memory are left out and listed"
+                "keys above {} of memory are left out and listed",
+                bytes_text(limit)
             ));
         }
         (Some(None), Some(limit)) => {
             steps.push(format!(
-                "no key can be above {limit} bytes: sizes are not asked for"
+                "no key can be above {}: sizes are not asked for",
+                bytes_text(limit)
             ));
         }
         (None, Some(limit)) => steps.push(format!(
-            "keys whose values are above {limit} bytes in the RDB are left out and listed"
+            "keys whose values are above {} in the RDB are left out and listed",
+            bytes_text(limit)
         )),
     }
     let TargetEnd::Servers { bulk_len_max, .. } = &prepared.target else {
         return;
     };
-    let threshold = prepared.options.chunk_threshold.min(*bulk_len_max);
+    let threshold = bytes_text(prepared.options.chunk_threshold.min(*bulk_len_max));
     steps.push(match by_scan {
-        Some(None) => format!("no key can be above {threshold} bytes: each goes over as one payload"),
+        Some(None) => format!("no key can be above {threshold}: each goes over as one payload"),
         Some(Some(_)) => format!(
-            "keys above {threshold} bytes of memory go over element by element, and appear when they are whole"
+            "keys above {threshold} of memory go over element by element, and appear when they are whole"
         ),
         None => format!(
-            "values above {threshold} bytes in the RDB go over element by element, and appear when they are whole"
+            "values above {threshold} in the RDB go over element by element, and appear when they are whole"
         ),
     });
 }
 
 /// What the user should know first.
-pub(crate) fn warnings(prepared: &Prepared) -> Vec<String> {
-    let (plan, options) = (&prepared.plan, &prepared.options);
-    let mut lines = Vec::new();
+pub(crate) fn warnings(prepared: &Prepared) -> Vec<Warning> {
+    let plan = &prepared.plan;
+    let mut found = Vec::new();
     if let SourceEnd::Files(files) = &prepared.source {
-        files.iter().for_each(|file| of_file(file, &mut lines));
+        files.iter().for_each(|file| of_file(file, &mut found));
     }
     if let Some(keys) = plan.target.keys.filter(|keys| *keys > 0) {
-        lines.push(format!("the target is not empty: it holds {keys} keys"));
-    }
-    evictions(&plan.target, &mut lines);
-    headroom(plan, &mut lines);
-    lines.extend(kinds::warnings(prepared));
-    if plan
-        .source
-        .primaries
-        .iter()
-        .any(|node| node.facts.role == Some(Role::Replica))
-    {
-        lines.push("the source is a replica: it may lag behind its primary".into());
-    }
-    if let Some((difference, _)) = plan.clock_difference_ms
-        && difference.abs() > CLOCK_DIFFERENCE_MAX_MS
-    {
-        let (seconds, side) = (
-            difference.abs() / 1000.0,
-            if difference > 0.0 {
-                "ahead of"
-            } else {
-                "behind"
-            },
-        );
-        let effect = if difference > 0.0 { "earlier" } else { "later" };
-        lines.push(format!(
-            "the target's clock is {seconds:.1} s {side} the source's: expiring keys vanish there that much {effect}; set the clocks first"
+        found.push(Warning::new(
+            "target-not-empty",
+            format!(
+                "the target is not empty: it holds {} keys",
+                count_text(keys)
+            ),
         ));
     }
-    if options.key_types.is_empty() && plan.dbs.is_empty() {
-        lines.push("the source holds no keys".into());
+    evictions(&plan.target, &mut found);
+    found.extend(room::warning(prepared));
+    found.extend(kinds::warnings(prepared));
+    let is_replica = |node: &NodePlan| node.facts.role == Some(Role::Replica);
+    if plan.source.primaries.iter().any(is_replica) {
+        found.push(Warning::new(
+            "source-is-replica",
+            "the source is a replica: it may lag behind its primary",
+        ));
     }
-    lines
+    if let Some((difference_ms, _)) = plan.clock_difference_ms
+        && difference_ms.abs() > CLOCK_DIFFERENCE_MAX_MS
+    {
+        found.push(clocks(difference_ms));
+    }
+    if prepared.options.key_types.is_empty() && plan.dbs.is_empty() {
+        found.push(Warning::new("source-empty", "the source holds no keys"));
+    }
+    found
 }
 
-fn evictions(target: &SidePlan, lines: &mut Vec<String>) {
+fn clocks(difference_ms: f64) -> Warning {
+    let seconds = difference_ms.abs() / 1000.0;
+    let (side, effect) = match difference_ms > 0.0 {
+        true => ("ahead of", "earlier"),
+        false => ("behind", "later"),
+    };
+    Warning::new(
+        "clocks-differ",
+        format!(
+            "the target's clock is {seconds:.1} s {side} the source's: expiring keys vanish there that much {effect}; set the clocks first"
+        ),
+    )
+}
+
+fn evictions(target: &SidePlan, found: &mut Vec<Warning>) {
     for node in &target.primaries {
-        let policy = node
-            .facts
-            .eviction_policy
-            .as_deref()
-            .unwrap_or("noeviction");
-        let limit = node.facts.max_memory.unwrap_or(0);
-        if limit > 0 && policy != "noeviction" {
-            lines.push(format!(
+        let policy = node.facts.evicts_by();
+        if let Some((policy, limit)) = policy {
+            let limit = bytes_text(limit);
+            let text = format!(
                 "target {} evicts keys when it is full (maxmemory {limit}, {policy}): what was copied may vanish; set maxmemory-policy noeviction for the move",
                 node.address
-            ));
+            );
+            found.push(Warning::new("target-evicts", text));
         }
     }
 }
 
-fn headroom(plan: &Plan, lines: &mut Vec<String>) {
-    let sum = |side: &SidePlan, of: fn(&ServerFacts) -> Option<u64>| -> Option<u64> {
-        side.primaries.iter().map(|node| of(&node.facts)).sum()
-    };
-    let limited = !plan.target.primaries.is_empty()
-        && plan
-            .target
-            .primaries
-            .iter()
-            .all(|node| node.facts.max_memory.unwrap_or(0) > 0);
-    let (Some(source_used), Some(used), Some(limit), true) = (
-        sum(&plan.source, |facts| facts.used_memory),
-        sum(&plan.target, |facts| facts.used_memory),
-        sum(&plan.target, |facts| facts.max_memory),
-        limited,
-    ) else {
-        return;
-    };
-    let free = limit.saturating_sub(used);
-    if source_used > free {
-        lines.push(format!(
-            "the source uses {source_used} bytes of memory and the target has {free} left: it may fill up"
-        ));
-    }
-}
-
-fn of_file(file: &CheckedFile, lines: &mut Vec<String>) {
+fn of_file(file: &CheckedFile, found: &mut Vec<Warning>) {
     let path = file.path.display();
     if let Some(damage) = &file.damage {
-        lines.push(format!(
+        let text = format!(
             "{path} is damaged {}: what is before it goes over",
             damage.text
-        ));
+        );
+        found.push(Warning::new("file-damaged", text));
     } else if !file.has_checksum {
-        lines.push(format!(
-            "{path} has no checksum: only its structure could be checked"
-        ));
+        let text = format!("{path} has no checksum: only its structure could be checked");
+        found.push(Warning::new("file-without-checksum", text));
     }
     for module in &file.module_data {
-        lines.push(format!(
+        let text = format!(
             "{path} holds data that module '{module}' keeps outside of keys: it cannot be moved by commands"
-        ));
+        );
+        found.push(Warning::new("module-data", text));
     }
 }

@@ -40,6 +40,14 @@ Examples:
 
 ";
 
+const PLAN_EXAMPLES: &str = "\
+Examples:
+  keyhaul plan old:6379 new:6379
+  keyhaul plan --json --key-pattern 'user:*' old:6379 new:6379
+  keyhaul plan dump.rdb new:6379
+
+";
+
 const BIG_KEYS_EXAMPLES: &str = "\
 Examples:
   keyhaul big-keys source:6379 target:6379 --mem-limit 512MB --replace
@@ -87,6 +95,24 @@ pub(crate) enum Command {
         allow_negative_numbers = true
     )]
     Replicate(Box<ReplicateArgs>),
+
+    /// Say what a copy would do, how long it takes and what is in its way; writes nothing
+    ///
+    /// Takes the options of keyhaul replicate, and looks at both ends as that would: what they are, which rights
+    /// are there, what becomes of the kinds of keys (from a sample), whether there is room, how much is written
+    /// meanwhile. Ends with 3 where the copy would be refused. keyhaul replicate --dry-run is the same.
+    #[command(
+        after_help = PLAN_EXAMPLES.to_owned() + &Exit::table(),
+        allow_negative_numbers = true,
+        mut_arg("dry_run", |arg| arg.hide(true)),
+        mut_arg("json", |arg| arg.help("Print the plan as JSON")),
+        mut_arg("stats", |arg| {
+            arg.help(
+                "Take the kinds of keys from this report, that of keyhaul keystats report --json, instead of a sample",
+            )
+        })
+    )]
+    Plan(Box<ReplicateArgs>),
 
     /// Copy only the keys above a size, or those that are named
     ///
@@ -174,6 +200,10 @@ pub(crate) enum MethodArg {
 pub(crate) enum LossArg {
     /// Fields of hashes that expire are kept for ever
     FieldTtl,
+    /// A target that is too small for all keys evicts some of them
+    Eviction,
+    /// A target that is too small for all keys stops the run when it is full
+    NoRoom,
 }
 
 /// `--on-conflict`.

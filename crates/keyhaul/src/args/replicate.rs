@@ -1,7 +1,9 @@
-//! The options of `keyhaul replicate`.
+//! The options of `keyhaul replicate`, and of `keyhaul plan`, which says what it would do.
+
+use std::path::PathBuf;
 
 use super::shared::{CopyArgs, EveryKeyArgs, SharedArgs};
-use super::{HOW, SAFETY, WHAT};
+use super::{HOW, OUTPUT, SAFETY, WHAT};
 use super::{MethodArg, ModeArg, OnConflictArg};
 
 /// The options of `keyhaul replicate`.
@@ -49,4 +51,13 @@ pub(crate) struct ReplicateArgs {
     /// Load what is sound of a damaged RDB file: all that lies before the damage
     #[arg(long, help_heading = SAFETY)]
     pub(crate) allow_partial: bool,
+
+    /// With --dry-run: print the plan as JSON
+    #[arg(long, help_heading = OUTPUT)]
+    pub(crate) json: bool,
+
+    /// With --dry-run: take the kinds of keys from this report, that of keyhaul keystats report --json, instead of a
+    /// sample
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    pub(crate) stats: Option<PathBuf>,
 }

@@ -75,7 +75,10 @@ pub(crate) struct SharedArgs {
     #[arg(long, value_name = "N", help_heading = HOW)]
     pub(crate) chunk_size: Option<String>,
 
-    /// Go on where a target cannot hold all of a value, instead of listing the key; repeatable
+    /// Go on where a target cannot hold all of a value, or is too small for all keys; repeatable
+    ///
+    /// Without field-ttl such a key is listed as not moved; without eviction and no-room a copy that is
+    /// certain not to fit is refused.
     #[arg(
         long, value_enum, ignore_case = true, value_name = "LOSS", value_delimiter = ',',
         help_heading = SAFETY

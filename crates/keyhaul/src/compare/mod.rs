@@ -103,7 +103,7 @@ pub(crate) async fn compare(
     let told = Arc::new(told);
     let results = Results {
         ends,
-        warnings: job.plan().warnings.clone(),
+        warnings: job.plan().warning_lines(),
         depth: request.options.depth,
         extent: extent(&request.options),
         is_dry_run: request
@@ -154,7 +154,7 @@ async fn run(
 /// `--dry-run` without a repair: the plan is the result.
 fn show_only(job: &CompareJob, ends: &Ends, report: Option<&OutputFile>) -> anyhow::Result<Exit> {
     if let Some(file) = report {
-        file.write_json(&CompareReport::of_plan(ends, &job.plan().warnings))
+        file.write_json(&CompareReport::of_plan(ends, &job.plan().warning_lines()))
             .map_err(|e| anyhow::anyhow!(lost_report(file, &e)))?;
     }
     write_stdout(format!("{}\n", plan_text(job.plan())).as_bytes())?;
