@@ -262,3 +262,26 @@ fn servers_that_lose_their_keys_meanwhile() {
         assert!(ran.count(there) > KEYS - 1000, "{ran:#?}");
     }
 }
+
+/// All keys of the target are extra, now that the source is empty: that is no reason to delete them.
+#[test]
+fn a_source_that_loses_its_keys_deletes_none() {
+    let (mut source, target, _) = ends();
+    let before: u64 = cmd("DBSIZE")
+        .query(&mut target.client())
+        .expect("is a number");
+    let options = ["--retry-for", "10s", "--repair", "--delete-extra"];
+    let running = start(&source.uri(), &target.uri(), &options);
+    running.wait_until("half is read", || calls(&source, "dump") > KEYS / 2);
+    source.restart();
+    cmd("FLUSHALL")
+        .exec(&mut source.client())
+        .expect("is permitted");
+    let ran = running.finish().exits_with(5);
+    let said = &ran.outcome.stdout;
+    assert!(said.contains("nothing is deleted"), "{ran:#?}");
+    let after: u64 = cmd("DBSIZE")
+        .query(&mut target.client())
+        .expect("is a number");
+    assert_eq!(after, before);
+}

@@ -28,7 +28,7 @@ const NAME_SHOWN_MAX: usize = 200;
 /// Differences that are told by name in the summary.
 const EXAMPLES_MAX: usize = 20;
 
-/// Keys that are kept to be looked at again; further ones are looked at again at once.
+/// Keys that are kept to be looked at again at the end; when there are so many, they are at once.
 const SUSPECTS_MAX: usize = 20_000;
 
 /// Keys that differ which are kept for a repair; so many names take some hundred megabytes at worst, and far
@@ -93,6 +93,15 @@ pub(crate) struct Results {
 }
 
 impl Results {
+    /// Each once.
+    fn take_suspects(&mut self) -> Vec<(u32, Bytes)> {
+        self.suspect_bytes = 0;
+        let mut suspects = std::mem::take(&mut self.suspects);
+        suspects.sort();
+        suspects.dedup();
+        suspects
+    }
+
     /// Notes a key that is told; whether it is the first time that it is told as that.
     fn is_new(&mut self, seed: u64, told_as: ToldAs, db: u32, key: &[u8]) -> bool {
         let mut digest = Xxh3::with_seed(seed);
@@ -529,12 +538,7 @@ impl Comparer {
 
     /// The keys that are to be looked at again.
     pub(crate) fn take_suspects(&self) -> Vec<(u32, Bytes)> {
-        let mut results = self.books();
-        results.suspect_bytes = 0;
-        let mut suspects = std::mem::take(&mut results.suspects);
-        suspects.sort();
-        suspects.dedup();
-        suspects
+        self.books().take_suspects()
     }
 
     /// The keys that are to be compared element by element.
@@ -543,24 +547,23 @@ impl Comparer {
         std::mem::take(&mut results.large)
     }
 
-    /// Keeps keys of one end to be looked at again, as far as there is room; returns the others.
-    pub(crate) fn suspect(&self, of_target: bool, db: u32, keys: Vec<Bytes>) -> Vec<Bytes> {
+    /// Keeps keys of one end to be looked at again; where there is no room for more, returns all of them, to be looked
+    /// at now.
+    pub(crate) fn suspect(&self, of_target: bool, db: u32, keys: Vec<Bytes>) -> Vec<(u32, Bytes)> {
         keys.iter()
             .for_each(|key| self.note_open(of_target, db, key));
         let mut results = self.books();
-        let mut overflow = Vec::new();
         for key in keys {
-            let is_full = results.suspects.len() >= SUSPECTS_MAX
-                || results.suspect_bytes + key.len() > NAMES_BYTES_MAX;
-            if is_full {
-                overflow.push(key);
-                continue;
-            }
             results.suspect_bytes += key.len();
             // Copied: a slice would keep a whole network buffer alive.
             results.suspects.push((db, Bytes::copy_from_slice(&key)));
         }
-        overflow
+        let is_full =
+            results.suspects.len() >= SUSPECTS_MAX || results.suspect_bytes > NAMES_BYTES_MAX;
+        match is_full {
+            true => results.take_suspects(),
+            false => Vec::new(),
+        }
     }
 
     fn note(&self, results: &mut Results, mut diff: KeyDiff) {

@@ -221,18 +221,16 @@ async fn forth(reader: &mut PairReader, db: u32, keys: &[Bytes]) -> Result<(), G
             _ => later.push(key.clone()),
         }
     }
-    let overflow = comparer.suspect(false, db, later);
-    let overflow = overflow.into_iter().map(|key| (db, key)).collect();
-    reader.recheck(overflow).await
+    let suspects = comparer.suspect(false, db, later);
+    reader.recheck(suspects).await
 }
 
 /// Looks for keys that only the target has.
 async fn back(reader: &mut PairReader, target_db: u32, keys: &[Bytes]) -> Result<(), GaveUp> {
     let comparer = reader.comparer.clone();
     let without = reader.without_source(target_db, keys).await?;
-    let overflow = comparer.suspect(true, target_db, without);
-    let overflow = overflow.into_iter().map(|key| (target_db, key)).collect();
-    reader.recheck_extras(overflow).await
+    let suspects = comparer.suspect(true, target_db, without);
+    reader.recheck_extras(suspects).await
 }
 
 /// Settles what was left for later: keys that differ, and large ones.

@@ -32,6 +32,12 @@ impl Processes {
         Ok(processes)
     }
 
+    /// Whether those of the source are among these.
+    pub(super) fn source_is_of(&self, before: &Self) -> bool {
+        let ([now, _], [before, _]) = (&self.0, &before.0);
+        now.iter().all(|id| before.contains(id))
+    }
+
     /// Whether all of them are among these. A node that left gave its keys away before.
     pub(super) fn are_of(&self, before: &Self) -> bool {
         let ends = self.0.iter().zip(&before.0);

@@ -96,6 +96,12 @@ impl CompareJob {
             if ended.processes.are_of(&before) {
                 return Ok(());
             }
+            let repair = self.prepared.options.repair;
+            let deletes = repair.is_some_and(|repair| repair.deletes_extra && !repair.is_dry_run);
+            if deletes && !ended.processes.source_is_of(&before) {
+                ledger.halt("the source was restarted, or failed over, during the comparison and may have lost keys: nothing is deleted; see that it has all and give the command again".into());
+                return Err(GaveUp);
+            }
             ledger.remark(
                 "a server was restarted, or failed over, during the comparison: all keys are compared again".into(),
             );
