@@ -214,7 +214,7 @@ fn small_keys_do_not_wait_for_big_ones() {
     };
     underway.wait_until("all small keys are there", || count("small:*") == 3000);
     assert_eq!(count("big:*"), 0, "they came after a big one");
-    assert!(staged_bytes(&target) > 0, "no big one is on its way");
+    underway.wait_until("a big one is on its way", || staged_bytes(&target) > 0);
     underway.finish().exits_with(0);
     job.left_nothing(&[&target]);
     same(&source, &target);
