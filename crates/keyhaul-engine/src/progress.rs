@@ -208,6 +208,7 @@ impl Progress {
     pub(crate) fn begin_anew(&self) {
         let counters = [
             &self.keys_found,
+            &self.keys_verified,
             &self.keys_copied,
             &self.keys_chunked,
             &self.keys_skipped,

@@ -105,6 +105,7 @@ impl CompareJob {
             ledger.remark(
                 "a server was restarted, or failed over, during the comparison: all keys are compared again".into(),
             );
+            ledger.progress.begin_anew();
             listener.anew();
         }
         ledger.halt("servers were restarted, or failed over, again and again".into());
@@ -179,6 +180,7 @@ impl CompareJob {
             ledger.remark(
                 "a server was restarted, or failed over, during the repair: all keys are compared again".into(),
             );
+            ledger.progress.begin_anew();
             listener.anew();
             let only = self.prepared.options.only.as_deref();
             (extent, before) = (only.map_or(Extent::All, Extent::Named), now);
