@@ -246,9 +246,23 @@ fn a_report_instead_of_a_sample() {
     assert_eq!(keys["types"]["string"]["get_another_footer"], 400);
     assert_eq!(keys["go_by_chunks"], 3);
     assert_eq!(planned.json["estimate"]["bytes"], 70_000);
+    // Numbers that no server has, and a name that would write to the terminal.
+    let absurd = report
+        .to_string()
+        .replace("70000", &u64::MAX.to_string())
+        .replace("\"string\"", "\"a\\u001b[2Jb\"");
+    let other = folder.path().join("absurd.json");
+    std::fs::write(&other, absurd).expect("can be written");
+    let other = other.to_str().expect("is UTF-8");
+    let limit = ["--stats", other, "--rate-limit", "1"];
+    let planned =
+        plan(&source.uri(), &target.uri(), &limit).says("a\\x1B[2Jb: 400 not looked into");
+    assert_eq!(planned.json["estimate"]["bytes"], u64::MAX);
+    let here = folder.path().to_str().expect("is UTF-8");
     for (options, text) in [
+        (&["--stats", here][..], "not a regular file"),
         (
-            &["--stats", path, "--key-pattern", "a*"][..],
+            &["--stats", path, "--key-pattern", "a*"],
             "leave it out",
         ),
         (

@@ -127,7 +127,8 @@ impl Kinds {
     /// Says of keys that cannot go that it is their form.
     pub(super) fn add_reason(&mut self, form: Form, keys: u64) {
         let reason = format!("the target does not read the form '{}'", form.name());
-        *self.reasons.entry(reason).or_default() += keys;
+        let count = self.reasons.entry(reason).or_default();
+        *count = count.saturating_add(keys);
     }
 
     /// Counts a key that cannot go, and why.
@@ -155,7 +156,9 @@ impl Kinds {
     /// Keys of one fate.
     pub fn of_fate(&self, fate: Fate) -> u64 {
         let types = self.types.values();
-        types.filter_map(|fates| fates.get(&fate)).sum()
+        let counts = types.filter_map(|fates| fates.get(&fate));
+        // A report may hold any numbers.
+        counts.fold(0, |sum, keys| sum.saturating_add(*keys))
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use keyhaul_client::{ServerFacts, Tried};
 use keyhaul_engine::plan::SideName;
+use keyhaul_engine::stats::key_text;
 use keyhaul_engine::survey::{
     Fate, Kinds, KindsBasis, Need, ReadMethod, Right, Survey, SurveyedNode, SurveyedSide,
     WriteBasis,
@@ -265,7 +266,8 @@ fn kinds(kinds: &Kinds) -> Vec<String> {
             Some(format!("{} {}", size::show_count(*keys), fate.text()))
         });
         lines.push(format!(
-            "{key_type}: {}",
+            "{}: {}",
+            key_text(key_type.as_bytes()),
             told.collect::<Vec<_>>().join(", ")
         ));
     }
