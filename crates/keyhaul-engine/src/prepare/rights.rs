@@ -109,7 +109,7 @@ pub(crate) async fn memory_usage(
         .await
     {
         Ok(_) => Ok(Ok(())),
-        Err(ClientError::Server { error, .. }) if is_about_key(&error) => Ok(Ok(())),
+        Err(ClientError::Server { error, .. }) if error.forbids_key() => Ok(Ok(())),
         Err(ClientError::Server { error, .. }) => Ok(Err(error)),
         Err(e) => Err(source.error(e)),
     }
@@ -152,9 +152,5 @@ fn demand(
 
 /// NOPERM for the command itself, or no such command; not for the one key.
 pub(super) fn forbids_command(error: &ServerError) -> bool {
-    (error.is_forbidden() && !is_about_key(error)) || error.is_unknown_command()
-}
-
-fn is_about_key(error: &ServerError) -> bool {
-    error.is_forbidden() && error.mentions("access")
+    (error.is_forbidden() && !error.forbids_key()) || error.is_unknown_command()
 }
