@@ -261,10 +261,7 @@ fn a_report_instead_of_a_sample() {
     let here = folder.path().to_str().expect("is UTF-8");
     for (options, text) in [
         (&["--stats", here][..], "not a regular file"),
-        (
-            &["--stats", path, "--key-pattern", "a*"],
-            "leave it out",
-        ),
+        (&["--stats", path, "--key-pattern", "a*"], "leave it out"),
         (
             &["--stats", "/nowhere.json"],
             "--stats: cannot use /nowhere.json",
@@ -364,15 +361,103 @@ fn a_user_of_some_keys_only() {
     let source = Server::builder(Version::REDIS_7_0)
         .acl_user("mover", "on >secret ~app:* +@all")
         .start();
-    let target = Server::start(Version::VALKEY_8_0);
+    let target = Server::builder(Version::VALKEY_8_0)
+        .acl_user("mover", "on >secret ~app:* +@all")
+        .acl_user("full", "on >secret ~app:* ~keyhaul:staging:* +@all")
+        .start();
     run(&source, 0, "SET app:1 1");
     run(&source, 0, "SET other 1");
-    let planned = plan(&source.uri(), &target.uri(), &LOGIN[..4]).finds(0, &["keys-out-of-reach"]);
+    let planned = plan(&source.uri(), &target.uri(), &LOGIN)
+        .finds(0, &["keys-out-of-reach", "big-keys-rights"]);
+    let text = planned.warning("big-keys-rights");
+    assert!(text.contains("grant ~keyhaul:staging:*"), "{planned:#?}");
+    let mut login = LOGIN;
+    login[5] = "full";
+    let planned = plan(&source.uri(), &target.uri(), &login).finds(0, &["keys-out-of-reach"]);
+    assert!(
+        !planned.names().contains(&"big-keys-rights"),
+        "{planned:#?}"
+    );
     assert_eq!(planned.json["keys"]["types"]["string"]["pass"], 1);
     assert_eq!(
         planned.json["keys"]["types"]["unknown"]["not_looked_into"],
         1
     );
+}
+
+/// PEXPIRETIME is there, though not for the key of the try: PTTL and TIME are not needed then.
+#[test]
+fn a_user_of_some_keys_and_few_commands() {
+    let row = &LEAST[0];
+    let rights =
+        |rights: &str| format!("on >secret ~app:* -@all {rights} +pexpiretime -pttl -time");
+    let server = |version, rules: &str| {
+        let builder = Server::builder(version);
+        builder.acl_user("mover", &rights(rules)).start()
+    };
+    let source = server(row.source_version, row.source);
+    let target = server(row.target_version, row.target);
+    run(&source, 0, "SET app:1 1");
+    let planned = plan(&source.uri(), &target.uri(), &LOGIN).finds(0, &["keys-out-of-reach"]);
+    assert!(!planned.names().contains(&"right-missing"), "{planned:#?}");
+}
+
+/// The name of a user is no part of what an answer means.
+#[test]
+fn a_user_called_access() {
+    let source = Server::builder(Version::VALKEY_8_0)
+        .acl_user("data-access", "on >secret ~* +@all -dump")
+        .start();
+    let target = Server::start(Version::VALKEY_8_0);
+    run(&source, 0, "SET one 1");
+    let login = ["--source-user", "data-access", "--source-pass", "secret"];
+    let planned = plan(&source.uri(), &target.uri(), &login).finds(3, &["right-missing"]);
+    assert_eq!(planned.right("source", "dump")["state"], "missing");
+    copy(&source.uri(), &target.uri(), &login).exits_with(3);
+}
+
+#[test]
+fn a_forbidden_exec() {
+    let (source, target) = pair();
+    let rules = "on >secret ~* +@all -exec";
+    run(&source, 0, &format!("ACL SETUSER mover {rules}"));
+    run(&target, 0, &format!("ACL SETUSER mover {rules}"));
+    run(&source, 0, "SET one 1");
+    let planned = plan(&source.uri(), &target.uri(), &LOGIN).finds(0, &["big-keys-rights"]);
+    for side in ["source", "target"] {
+        assert_eq!(planned.right(side, "exec")["state"], "missing", "{side}");
+    }
+}
+
+/// A source whose last save failed answers PING with an error.
+#[test]
+fn a_source_that_cannot_save() {
+    let source = cannot_save(Version::REDIS_7_0);
+    let target = Server::start(Version::VALKEY_8_0);
+    let planned = plan(&source.uri(), &target.uri(), &[]).finds(0, &[]);
+    assert_eq!(planned.json["source"]["keys"], 1, "{planned:#?}");
+    copy(&source.uri(), &target.uri(), &[]).exits_with(0);
+}
+
+/// A server with one key whose last save failed.
+fn cannot_save(version: Version) -> Server {
+    let server = Server::builder(version)
+        .arg("save", "900000 1")
+        .arg("enable-protected-configs", "yes")
+        .start();
+    run(&server, 0, "SET one 1");
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    run(
+        &server,
+        0,
+        &format!("CONFIG SET dir {}", folder.path().display()),
+    );
+    drop(folder);
+    run(&server, 0, "BGSAVE");
+    keyhaul_testkit::wait_until("the save fails", common::DEADLINE, || {
+        server.info("rdb_last_bgsave_status") == "err"
+    });
+    server
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keyhaul_client::{BufferLimit, LoadedModule, Tried};
+use keyhaul_client::{BufferLimit, LoadedModule, Tried, WRITES};
 
 use crate::amount::bytes_text;
 use crate::options::CopyOptions;
@@ -61,7 +61,21 @@ fn rights(rights: &[Right], found: &mut Vec<Warning>) {
             );
             found.push(Warning::new("big-keys-rights", text));
         }
+        if let Some(right) = of_side().find(|right| keeps_from_staging(right)) {
+            let text = format!(
+                "keys above --chunk-threshold cannot go: the user may not touch the keys of the {side} {} under whose names they are built; grant ~keyhaul:staging:*",
+                right.node
+            );
+            found.push(Warning::new("big-keys-rights", text));
+        }
     }
+}
+
+/// The writes that are tried inside of a transaction are tried on a staging key.
+fn keeps_from_staging(right: &Right) -> bool {
+    right.tried == Tried::KeyOutOfReach
+        && right.need == Need::BigKeys
+        && WRITES.iter().any(|(name, _)| *name == right.command)
 }
 
 fn modules(source: &SurveyedSide, target: &SurveyedSide, found: &mut Vec<Warning>) {
