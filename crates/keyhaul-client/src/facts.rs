@@ -114,6 +114,8 @@ pub struct ServerFacts {
     pub round_trip_ms: Option<f64>,
     /// RESP3 is spoken.
     pub resp3: bool,
+    /// Why it takes no writes at present, where one was tried.
+    pub refuses_writes: Option<ServerError>,
     /// What could not be asked.
     pub degraded: Vec<Degraded>,
 }

@@ -439,6 +439,21 @@ fn a_source_that_cannot_save() {
     copy(&source.uri(), &target.uri(), &[]).exits_with(0);
 }
 
+#[test]
+fn a_target_that_takes_no_writes() {
+    let (source, target) = (
+        Server::start(Version::REDIS_7_0),
+        cannot_save(Version::VALKEY_8_0),
+    );
+    run(&source, 0, "SET one 1");
+    let planned = plan(&source.uri(), &target.uri(), &[]).finds(0, &["target-takes-no-writes"]);
+    assert!(
+        planned
+            .warning("target-takes-no-writes")
+            .contains("MISCONF")
+    );
+}
+
 /// A server with one key whose last save failed.
 fn cannot_save(version: Version) -> Server {
     let server = Server::builder(version)
@@ -700,6 +715,19 @@ fn a_cluster_is_sampled_on_every_node() {
     // Of 3000 keys 1200 are left out: what goes is told by the share of the sample.
     let expected = planned.json["estimate"]["keys"].as_u64().unwrap_or(0);
     assert!((1300..=2300).contains(&expected), "{planned:#?}");
+    // A right that one node lacks is missing, for the plan as for the job.
+    for (lacking, node) in [("dump", 0), ("scan", 1)] {
+        let all = "ACL SETUSER mover on >secret ~* +@all";
+        for server in source.nodes() {
+            run(server, 0, all);
+        }
+        run(&source.nodes()[node], 0, &format!("{all} -{lacking}"));
+        let login = &LOGIN[..4];
+        let planned = plan(&source.uri(), &target.uri(), login).finds(3, &["right-missing"]);
+        let grant = format!("grant +{lacking}");
+        assert!(planned.page.stderr.contains(&grant), "{planned:#?}");
+        copy(&source.uri(), &target.uri(), login).exits_with(3);
+    }
     for command in ["cluster|slots", "asking"] {
         assert_eq!(planned.right("source", command)["state"], "there");
     }
