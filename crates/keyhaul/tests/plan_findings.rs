@@ -236,8 +236,10 @@ fn a_report_instead_of_a_sample() {
     });
     std::fs::write(&file, report.to_string()).expect("can be written");
     let planned = plan(&source.uri(), &target.uri(), &["--stats", path])
-        .finds(0, &[])
-        .says("all 500 of the report of --stats");
+        .finds(0, &["stats-differ"])
+        .says("all 500 of the report of --stats")
+        .says("counts 500 keys, and the source holds 1");
+    assert_eq!(planned.json["keys"]["expiring"], Value::Null);
     let keys = &planned.json["keys"];
     assert_eq!(
         keys["types"]["set"]["are_encoded_anew"], 100,

@@ -15,6 +15,8 @@ const BYTES_PER_SECOND: u64 = 100 * 1024 * 1024;
 /// A verification asks for two short answers a key.
 const LOOKS_PER_SECOND: u64 = 200_000;
 
+const CUT: &str = "; the sample was cut short";
+
 /// An estimate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Estimate {
@@ -67,7 +69,11 @@ pub(super) fn estimate(prepared: &Prepared, kinds: Option<&Kinds>) -> Option<Est
         keys,
         bytes: byte_count,
         duration: seconds_long(copy + verification),
-        basis: basis(prepared, bytes.map(|(_, basis)| basis), pairs),
+        basis: {
+            let is_cut = kinds.is_some_and(|kinds| kinds.is_cut);
+            let cut = if is_cut { CUT } else { "" };
+            basis(prepared, bytes.map(|(_, basis)| basis), pairs) + cut
+        },
     })
 }
 

@@ -8,6 +8,9 @@ use std::path::Path;
 use keyhaul_rdb::{Form, KeyType, Reader};
 use serde::Deserialize;
 
+use crate::amount::count_text;
+use crate::plan::Warning;
+use crate::stats::key_text;
 use crate::survey::kinds::{Fate, Kinds, KindsBasis, fate};
 
 /// The schema that is understood.
@@ -19,10 +22,18 @@ const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 #[derive(Debug, Clone, Deserialize)]
 pub struct KeyReport {
     schema: u64,
+    #[serde(default)]
+    about: About,
     totals: Totals,
     types: Vec<TypeRow>,
     #[serde(default)]
     chunked: Chunked,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct About {
+    /// The source as it was named.
+    source: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -89,6 +100,27 @@ impl KeyReport {
                 "its schema is {other}, and this version reads schema {SCHEMA}"
             )),
         }
+    }
+
+    /// Why it may be one of another source, or an old one.
+    pub(super) fn doubts(&self, endpoint: &str, keys: Option<u64>) -> Vec<Warning> {
+        let mut doubts = Vec::new();
+        if let Some(source) = self.about.source.as_ref().filter(|name| *name != endpoint) {
+            let source = key_text(source.as_bytes());
+            doubts.push(format!(
+                "the report of --stats is of {source}, and the source is {endpoint}"
+            ));
+        }
+        let reported = self.totals.keys;
+        if let Some(keys) = keys.filter(|keys| keys.abs_diff(reported) > keys / 10) {
+            doubts.push(format!(
+                "the report of --stats counts {} keys, and the source holds {}",
+                count_text(reported),
+                count_text(keys)
+            ));
+        }
+        let warning = |text| Warning::new("stats-differ", text);
+        doubts.into_iter().map(warning).collect()
     }
 
     /// The kinds of all keys. `chunk_threshold`: keys above go by chunks, bytes; `None`: none does.

@@ -79,6 +79,10 @@ pub struct Kinds {
     pub looked_at: u64,
     /// Of those, the ones that the filters take.
     pub taken: u64,
+    /// Whether the sample ended early, as it took too long or too many calls.
+    pub is_cut: bool,
+    /// Dbs of nodes that were not sampled at all for that.
+    pub not_sampled: u64,
     /// Keys by type, as TYPE names it, and fate.
     pub types: BTreeMap<String, BTreeMap<Fate, u64>>,
     /// Why keys cannot go, and how many of those that were looked at.
@@ -108,6 +112,13 @@ impl Kinds {
     /// Whether these are all keys there are.
     pub fn is_all(&self) -> bool {
         self.basis != KindsBasis::Sample
+    }
+
+    /// The sample ends early, without so many dbs of nodes.
+    pub(super) fn pass_over(&mut self, dbs: u64) {
+        self.basis = KindsBasis::Sample;
+        self.is_cut = true;
+        self.not_sampled += dbs;
     }
 
     /// Counts one more key.

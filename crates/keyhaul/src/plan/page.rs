@@ -244,6 +244,13 @@ fn kinds(kinds: &Kinds) -> Vec<String> {
         KindsBasis::Report => format!("all {looked_at} of the report of --stats, by encoding"),
         KindsBasis::Sample => format!("{looked_at} looked at, from random places of the keyspace"),
     };
+    if kinds.is_cut {
+        first.push_str(", cut short by its bounds");
+    }
+    if kinds.not_sampled > 0 {
+        let dbs = size::show_count(kinds.not_sampled);
+        let _ = write!(first, ", dbs of nodes not sampled: {dbs}");
+    }
     if kinds.taken != kinds.looked_at {
         let _ = write!(first, ", {} of them to go", size::show_count(kinds.taken));
     }
