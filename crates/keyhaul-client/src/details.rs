@@ -6,7 +6,6 @@ use std::time::Instant;
 use keyhaul_resp::Value;
 
 use crate::error::ClientError;
-use crate::facts::allow_refusal;
 use crate::reads::ReadConnection;
 
 /// A module that is loaded.
@@ -61,24 +60,22 @@ impl ServerDetails {
     /// Asks one server.
     ///
     /// # Errors
-    /// Those of the connection; a refusal leaves open what was asked.
+    /// Those of the connection; an answer that is an error leaves open what was asked.
     pub async fn gather(connection: &mut ReadConnection) -> Result<Self, ClientError> {
         let mut details = Self {
             modules: connection.modules().await?,
             round_trip_ms: connection.round_trip_ms().await?,
             ..Self::default()
         };
-        if let Ok(info) = allow_refusal(connection.info(None).await)? {
+        if let Some(info) = answer(connection.info(None).await)? {
             let number = |name| field(&info, name).and_then(|value| value.parse().ok());
             details.append_only = number("aof_enabled").map(|on: u64| on > 0);
             details.replicas = number("connected_slaves");
             details.backlog_bytes = number("repl_backlog_size");
         }
-        details.save_points = allow_refusal(connection.config("save").await)?
-            .ok()
-            .flatten();
+        details.save_points = answer(connection.config("save").await)?.flatten();
         let buffers = connection.config("client-output-buffer-limit").await;
-        let buffers = allow_refusal(buffers)?.ok().flatten();
+        let buffers = answer(buffers)?.flatten();
         details.replica_buffer = buffers.as_deref().and_then(replica_buffer);
         Ok(details)
     }
@@ -90,21 +87,18 @@ impl ReadConnection {
     /// # Errors
     /// Any but a refusal.
     pub async fn modules(&mut self) -> Result<Option<Vec<LoadedModule>>, ClientError> {
-        match self.connection.call(&[b"MODULE", b"LIST"]).await {
-            Ok(reply) => Ok(Some(loaded_modules(&reply))),
-            Err(ClientError::Server { .. }) => Ok(None),
-            Err(e) => Err(e),
-        }
+        let reply = answer(self.connection.call(&[b"MODULE", b"LIST"]).await)?;
+        Ok(reply.map(|reply| loaded_modules(&reply)))
     }
 
-    /// Whether any module is loaded; `None`: the server does not tell. Vector sets of Redis 8 are a
-    /// module to some versions and built in to others, so they do not count.
+    /// Whether any module is loaded that may have types; `None`: the server does not tell. Vector sets of
+    /// Redis 8 are a module to some versions and built in to others, so they do not count.
     ///
     /// # Errors
     /// Any but a refusal.
     pub async fn has_modules(&mut self) -> Result<Option<bool>, ClientError> {
         let modules = self.modules().await?;
-        Ok(modules.map(|modules| modules.iter().any(|module| module.name != VECTOR_SETS)))
+        Ok(modules.map(|modules| modules.iter().any(LoadedModule::may_have_types)))
     }
 
     /// What went over the wires so far; nothing where INFO is forbidden.
@@ -112,25 +106,35 @@ impl ReadConnection {
     /// # Errors
     /// Any but a refusal.
     pub async fn traffic(&mut self) -> Result<Traffic, ClientError> {
-        let Ok(info) = allow_refusal(self.info(None).await)? else {
+        let Some(info) = answer(self.info(None).await)? else {
             return Ok(Traffic::default());
         };
         Ok(Traffic::of_info(&info))
     }
 
-    /// The median of some round trips, ms; `None` where PING is forbidden.
+    /// The median of some round trips, ms; `None` where PING is answered with an error: a server that cannot
+    /// save may refuse it too.
     async fn round_trip_ms(&mut self) -> Result<Option<f64>, ClientError> {
         const TRIES: usize = 9;
         let mut times_ms = Vec::with_capacity(TRIES);
         for _ in 0..TRIES {
             let asked = Instant::now();
-            if allow_refusal(self.connection.call(&[b"PING"]).await)?.is_err() {
+            if answer(self.connection.call(&[b"PING"]).await)?.is_none() {
                 return Ok(None);
             }
             times_ms.push(asked.elapsed().as_secs_f64() * 1000.0);
         }
         times_ms.sort_by(f64::total_cmp);
         Ok(times_ms.get(TRIES / 2).copied())
+    }
+}
+
+/// What was answered; `None`: an error. A plan does not depend on it, and does not wait either.
+fn answer<T>(result: Result<T, ClientError>) -> Result<Option<T>, ClientError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(ClientError::Server { .. }) => Ok(None),
+        Err(e) => Err(e),
     }
 }
 
@@ -230,6 +234,17 @@ mod tests {
         }
         for nothing in [Value::Array(vec![]), Value::Null, Value::Int(1)] {
             assert_eq!(loaded_modules(&nothing), [], "{nothing:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_built_in_has_no_types_of_its_own() {
+        for (name, expected) in [("vectorset", false), ("lua", false), ("graph", true)] {
+            let module = LoadedModule {
+                name: name.into(),
+                version: None,
+            };
+            assert_eq!(module.may_have_types(), expected, "{name}");
         }
     }
 

@@ -145,6 +145,13 @@ impl ServerError {
     pub fn is_forbidden(&self) -> bool {
         self.code() == b"NOPERM"
     }
+
+    /// Whether this user may run the command, but not on this key. "No permissions to access a key" (later
+    /// versions), "this user has no permissions to access one of the keys used as arguments" (Redis 6.0 to 7.0). The name
+    /// of a user stands before such words where it is told, and holds no space.
+    pub fn forbids_key(&self) -> bool {
+        self.is_forbidden() && self.mentions("permissions to access")
+    }
 }
 
 /// Control characters escaped and cut to one readable line.

@@ -91,7 +91,8 @@ pub struct ServerFacts {
     pub run_id: Option<String>,
     /// Bytes of memory in use.
     pub used_memory: Option<u64>,
-    /// Bytes of that which hold keys and values, without what the server needs for itself and its clients.
+    /// Bytes of that which hold keys, values and the tables of keys, without what the server needs for itself, its
+    /// replicas and its clients.
     pub dataset_memory: Option<u64>,
     /// Bytes of memory of its machine.
     pub machine_memory: Option<u64>,
@@ -113,6 +114,8 @@ pub struct ServerFacts {
     pub round_trip_ms: Option<f64>,
     /// RESP3 is spoken.
     pub resp3: bool,
+    /// Why it takes no writes at present, where one was tried.
+    pub refuses_writes: Option<ServerError>,
     /// What could not be asked.
     pub degraded: Vec<Degraded>,
 }
@@ -230,6 +233,7 @@ impl ServerFacts {
     fn take_info(&mut self, info: &str) {
         let mut keyspace = Vec::new();
         let mut valkey = None;
+        let (mut at_start, mut of_others) = (None, 0_u64);
         for (name, value) in info
             .lines()
             .filter_map(|line| line.trim_end().split_once(':'))
@@ -242,11 +246,22 @@ impl ServerFacts {
                 "role" => self.role = Some(Role::Replica),
                 "used_memory" => self.used_memory = value.parse().ok(),
                 "used_memory_dataset" => self.dataset_memory = value.parse().ok(),
+                "used_memory_startup" => at_start = value.parse().ok(),
+                "mem_replication_backlog"
+                | "mem_clients_slaves"
+                | "mem_clients_normal"
+                | "mem_aof_buffer" => {
+                    of_others = of_others.saturating_add(value.parse().unwrap_or(0));
+                }
                 "total_system_memory" => self.machine_memory = value.parse().ok(),
                 "maxmemory" => self.max_memory = value.parse().ok(),
                 "maxmemory_policy" => self.eviction_policy = Some(value.to_owned()),
                 _ => keyspace.extend(keyspace_line(name, value)),
             }
+        }
+        // `used_memory_dataset` leaves out the tables of keys, which may be most of it where values are small.
+        if let (Some(used), Some(at_start)) = (self.used_memory, at_start) {
+            self.dataset_memory = Some(used.saturating_sub(at_start).saturating_sub(of_others));
         }
         self.family = Some(if valkey.is_some() {
             Family::Valkey
@@ -307,6 +322,11 @@ mod tests {
             (Some(900), Some(700))
         );
         assert_eq!(facts.role, Some(Role::Primary));
+        facts.take_info(
+            "used_memory:900\r\nused_memory_startup:300\r\nused_memory_dataset:50\r\n\
+             mem_replication_backlog:100\r\nmem_clients_slaves:0\r\nmem_clients_normal:20\r\n",
+        );
+        assert_eq!(facts.dataset_memory, Some(480));
         let mut facts = ServerFacts::default();
         facts.take_info("redis_version:6.0.16\r\nrole:slave\r\n");
         assert_eq!(facts.product(), "Redis 6.0.16");

@@ -319,8 +319,7 @@ impl ReadConnection {
         let found = match self.connection.call(&[b"PEXPIRETIME", b""]).await {
             Ok(_) => ExpiryCommand::Absolute,
             Err(ClientError::Server { error, .. })
-                if error.is_unknown_command()
-                    || (error.is_forbidden() && !error.mentions("access")) =>
+                if error.is_unknown_command() || (error.is_forbidden() && !error.forbids_key()) =>
             {
                 forbidden = Some(error).filter(ServerError::is_forbidden);
                 ExpiryCommand::Relative

@@ -183,12 +183,13 @@ fn judge(answer: &Value) -> Tried {
         return Tried::Permitted;
     };
     let error = ServerError::new(text.clone());
-    if error.is_forbidden() {
-        // "NOPERM No permissions to access a key" (7.0), "... to access one of the keys ..." (6.0).
-        return match error.mentions("access") {
-            true => Tried::KeyOutOfReach,
-            false => Tried::Forbidden(error),
-        };
+    if error.forbids_key() {
+        return Tried::KeyOutOfReach;
+    }
+    // What a forbidden EXEC answers (Redis 6.0 and later, Valkey).
+    let is_discarded = error.code() == b"EXECABORT" && error.mentions("NOPERM");
+    if error.is_forbidden() || is_discarded {
+        return Tried::Forbidden(error);
     }
     match error.mentions("unknown command") || error.mentions("unknown subcommand") {
         true => Tried::Absent,
@@ -204,6 +205,9 @@ mod tests {
     fn what_answers_say() {
         let error = |text: &'static str| Value::Error(text.into());
         let forbidden = "NOPERM User mover has no permissions to run the 'get' command";
+        let of_access_user = "NOPERM User data-access has no permissions to run the 'dump' command";
+        let discarded = "EXECABORT Transaction discarded because of: NOPERM User mover has no \
+                         permissions to run the 'exec' command";
         let rows = [
             (Value::Null, Tried::Permitted),
             (error("ERR no such key"), Tried::Permitted),
@@ -214,7 +218,28 @@ mod tests {
                 Tried::Forbidden(ServerError::new(forbidden.into())),
             ),
             (
+                error(of_access_user),
+                Tried::Forbidden(ServerError::new(of_access_user.into())),
+            ),
+            (
+                error(discarded),
+                Tried::Forbidden(ServerError::new(discarded.into())),
+            ),
+            (error("EXECABORT Transaction discarded"), Tried::Permitted),
+            (
                 error("NOPERM No permissions to access a key"),
+                Tried::KeyOutOfReach,
+            ),
+            (
+                error(
+                    "NOPERM User access has no permissions to access one of the keys used as arguments",
+                ),
+                Tried::KeyOutOfReach,
+            ),
+            (
+                error(
+                    "NOPERM this user has no permissions to access one of the keys used as arguments",
+                ),
                 Tried::KeyOutOfReach,
             ),
             (error("ERR unknown command 'HPEXPIRETIME'"), Tried::Absent),

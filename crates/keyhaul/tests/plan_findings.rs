@@ -236,8 +236,10 @@ fn a_report_instead_of_a_sample() {
     });
     std::fs::write(&file, report.to_string()).expect("can be written");
     let planned = plan(&source.uri(), &target.uri(), &["--stats", path])
-        .finds(0, &[])
-        .says("all 500 of the report of --stats");
+        .finds(0, &["stats-differ"])
+        .says("all 500 of the report of --stats")
+        .says("counts 500 keys, and the source holds 1");
+    assert_eq!(planned.json["keys"]["expiring"], Value::Null);
     let keys = &planned.json["keys"];
     assert_eq!(
         keys["types"]["set"]["are_encoded_anew"], 100,
@@ -246,11 +248,22 @@ fn a_report_instead_of_a_sample() {
     assert_eq!(keys["types"]["string"]["get_another_footer"], 400);
     assert_eq!(keys["go_by_chunks"], 3);
     assert_eq!(planned.json["estimate"]["bytes"], 70_000);
+    // Numbers that no server has, and a name that would write to the terminal.
+    let absurd = report
+        .to_string()
+        .replace("70000", &u64::MAX.to_string())
+        .replace("\"string\"", "\"a\\u001b[2Jb\"");
+    let other = folder.path().join("absurd.json");
+    std::fs::write(&other, absurd).expect("can be written");
+    let other = other.to_str().expect("is UTF-8");
+    let limit = ["--stats", other, "--rate-limit", "1"];
+    let planned =
+        plan(&source.uri(), &target.uri(), &limit).says("a\\x1B[2Jb: 400 not looked into");
+    assert_eq!(planned.json["estimate"]["bytes"], u64::MAX);
+    let here = folder.path().to_str().expect("is UTF-8");
     for (options, text) in [
-        (
-            &["--stats", path, "--key-pattern", "a*"][..],
-            "leave it out",
-        ),
+        (&["--stats", here][..], "not a regular file"),
+        (&["--stats", path, "--key-pattern", "a*"], "leave it out"),
         (
             &["--stats", "/nowhere.json"],
             "--stats: cannot use /nowhere.json",
@@ -350,15 +363,118 @@ fn a_user_of_some_keys_only() {
     let source = Server::builder(Version::REDIS_7_0)
         .acl_user("mover", "on >secret ~app:* +@all")
         .start();
-    let target = Server::start(Version::VALKEY_8_0);
+    let target = Server::builder(Version::VALKEY_8_0)
+        .acl_user("mover", "on >secret ~app:* +@all")
+        .acl_user("full", "on >secret ~app:* ~keyhaul:staging:* +@all")
+        .start();
     run(&source, 0, "SET app:1 1");
     run(&source, 0, "SET other 1");
-    let planned = plan(&source.uri(), &target.uri(), &LOGIN[..4]).finds(0, &["keys-out-of-reach"]);
+    let planned = plan(&source.uri(), &target.uri(), &LOGIN)
+        .finds(0, &["keys-out-of-reach", "big-keys-rights"]);
+    let text = planned.warning("big-keys-rights");
+    assert!(text.contains("grant ~keyhaul:staging:*"), "{planned:#?}");
+    let mut login = LOGIN;
+    login[5] = "full";
+    let planned = plan(&source.uri(), &target.uri(), &login).finds(0, &["keys-out-of-reach"]);
+    assert!(
+        !planned.names().contains(&"big-keys-rights"),
+        "{planned:#?}"
+    );
     assert_eq!(planned.json["keys"]["types"]["string"]["pass"], 1);
     assert_eq!(
         planned.json["keys"]["types"]["unknown"]["not_looked_into"],
         1
     );
+}
+
+/// PEXPIRETIME is there, though not for the key of the try: PTTL and TIME are not needed then.
+#[test]
+fn a_user_of_some_keys_and_few_commands() {
+    let row = &LEAST[0];
+    let rights =
+        |rights: &str| format!("on >secret ~app:* -@all {rights} +pexpiretime -pttl -time");
+    let server = |version, rules: &str| {
+        let builder = Server::builder(version);
+        builder.acl_user("mover", &rights(rules)).start()
+    };
+    let source = server(row.source_version, row.source);
+    let target = server(row.target_version, row.target);
+    run(&source, 0, "SET app:1 1");
+    let planned = plan(&source.uri(), &target.uri(), &LOGIN).finds(0, &["keys-out-of-reach"]);
+    assert!(!planned.names().contains(&"right-missing"), "{planned:#?}");
+}
+
+/// The name of a user is no part of what an answer means.
+#[test]
+fn a_user_called_access() {
+    let source = Server::builder(Version::VALKEY_8_0)
+        .acl_user("data-access", "on >secret ~* +@all -dump")
+        .start();
+    let target = Server::start(Version::VALKEY_8_0);
+    run(&source, 0, "SET one 1");
+    let login = ["--source-user", "data-access", "--source-pass", "secret"];
+    let planned = plan(&source.uri(), &target.uri(), &login).finds(3, &["right-missing"]);
+    assert_eq!(planned.right("source", "dump")["state"], "missing");
+    copy(&source.uri(), &target.uri(), &login).exits_with(3);
+}
+
+#[test]
+fn a_forbidden_exec() {
+    let (source, target) = pair();
+    let rules = "on >secret ~* +@all -exec";
+    run(&source, 0, &format!("ACL SETUSER mover {rules}"));
+    run(&target, 0, &format!("ACL SETUSER mover {rules}"));
+    run(&source, 0, "SET one 1");
+    let planned = plan(&source.uri(), &target.uri(), &LOGIN).finds(0, &["big-keys-rights"]);
+    for side in ["source", "target"] {
+        assert_eq!(planned.right(side, "exec")["state"], "missing", "{side}");
+    }
+}
+
+/// A source whose last save failed answers PING with an error.
+#[test]
+fn a_source_that_cannot_save() {
+    let source = cannot_save(Version::REDIS_7_0);
+    let target = Server::start(Version::VALKEY_8_0);
+    let planned = plan(&source.uri(), &target.uri(), &[]).finds(0, &[]);
+    assert_eq!(planned.json["source"]["keys"], 1, "{planned:#?}");
+    copy(&source.uri(), &target.uri(), &[]).exits_with(0);
+}
+
+#[test]
+fn a_target_that_takes_no_writes() {
+    let (source, target) = (
+        Server::start(Version::REDIS_7_0),
+        cannot_save(Version::VALKEY_8_0),
+    );
+    run(&source, 0, "SET one 1");
+    let planned = plan(&source.uri(), &target.uri(), &[]).finds(0, &["target-takes-no-writes"]);
+    assert!(
+        planned
+            .warning("target-takes-no-writes")
+            .contains("MISCONF")
+    );
+}
+
+/// A server with one key whose last save failed.
+fn cannot_save(version: Version) -> Server {
+    let server = Server::builder(version)
+        .arg("save", "900000 1")
+        .arg("enable-protected-configs", "yes")
+        .start();
+    run(&server, 0, "SET one 1");
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    run(
+        &server,
+        0,
+        &format!("CONFIG SET dir {}", folder.path().display()),
+    );
+    drop(folder);
+    run(&server, 0, "BGSAVE");
+    keyhaul_testkit::wait_until("the save fails", common::DEADLINE, || {
+        server.info("rdb_last_bgsave_status") == "err"
+    });
+    server
 }
 
 #[test]
@@ -389,11 +505,29 @@ fn a_target_that_is_too_small_and_evicts() {
     too_small("allkeys-lru", "eviction", &["target-full", "target-evicts"]);
 }
 
+/// What a file takes in memory is not certain, and a file has no machine.
+#[test]
+fn room_for_a_file() {
+    let (source, target) = pair();
+    run(&source, 0, "SETRANGE large 100000 end");
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let file = folder.path().join("dump.rdb");
+    let file = file.to_str().expect("is UTF-8");
+    let planned = plan(&source.uri(), file, &[]).finds(0, &[]);
+    assert!(
+        !planned.names().contains(&"target-machine-small"),
+        "{planned:#?}"
+    );
+    copy(&source.uri(), file, &[]).exits_with(0);
+    run(&target, 0, "CONFIG SET maxmemory 100kb");
+    plan(file, &target.uri(), &[]).finds(0, &["target-full"]);
+}
+
 /// A source whose data is certain not to fit, and one of which it is not certain.
 #[track_caller]
 fn too_small(policy: &str, risk: &str, warns: &[&str]) {
     let (source, target) = pair();
-    run(&source, 0, "SETRANGE large 8000000 end");
+    run(&source, 0, "SETRANGE large 20000000 end");
     run(&target, 0, &format!("CONFIG SET maxmemory-policy {policy}"));
     run(&target, 0, "CONFIG SET maxmemory 4mb");
     let planned = plan(&source.uri(), &target.uri(), &[]).finds(3, &[]);
@@ -411,7 +545,12 @@ fn too_small(policy: &str, risk: &str, warns: &[&str]) {
     let other = ["--accept-loss", other.unwrap_or("")];
     plan(&source.uri(), &target.uri(), &other).finds(3, &[]);
     let accepted = ["--accept-loss", risk];
-    plan(&source.uri(), &target.uri(), &accepted).finds(0, warns);
+    let planned = plan(&source.uri(), &target.uri(), &accepted).finds(0, warns);
+    let evicts = planned.warning("target-full").contains("evicts keys");
+    assert_eq!(evicts, risk == "eviction", "{planned:#?}");
+    // The same data may take less there.
+    run(&target, 0, "CONFIG SET maxmemory 10mb");
+    plan(&source.uri(), &target.uri(), &[]).finds(0, warns);
     // What goes over with a filter is not known.
     plan(&source.uri(), &target.uri(), &["--key-pattern", "s*"]).finds(0, warns);
     run(&target, 0, "CONFIG SET maxmemory 100mb");
@@ -419,7 +558,7 @@ fn too_small(policy: &str, risk: &str, warns: &[&str]) {
     assert!(!planned.names().contains(&"target-full"), "{planned:#?}");
     copy(&source.uri(), &target.uri(), &[]).exits_with(0);
     // Once more over the same keys: they need no more room.
-    run(&target, 0, "CONFIG SET maxmemory 14mb");
+    run(&target, 0, "CONFIG SET maxmemory 26mb");
     let planned = plan(&source.uri(), &target.uri(), &[]).finds(0, warns);
     assert!(planned.names().contains(&"target-not-empty"));
 }
@@ -578,6 +717,19 @@ fn a_cluster_is_sampled_on_every_node() {
     // Of 3000 keys 1200 are left out: what goes is told by the share of the sample.
     let expected = planned.json["estimate"]["keys"].as_u64().unwrap_or(0);
     assert!((1300..=2300).contains(&expected), "{planned:#?}");
+    // A right that one node lacks is missing, for the plan as for the job.
+    for (lacking, node) in [("dump", 0), ("scan", 1)] {
+        let all = "ACL SETUSER mover on >secret ~* +@all";
+        for server in source.nodes() {
+            run(server, 0, all);
+        }
+        run(&source.nodes()[node], 0, &format!("{all} -{lacking}"));
+        let login = &LOGIN[..4];
+        let planned = plan(&source.uri(), &target.uri(), login).finds(3, &["right-missing"]);
+        let grant = format!("grant +{lacking}");
+        assert!(planned.page.stderr.contains(&grant), "{planned:#?}");
+        copy(&source.uri(), &target.uri(), login).exits_with(3);
+    }
     for command in ["cluster|slots", "asking"] {
         assert_eq!(planned.right("source", command)["state"], "there");
     }

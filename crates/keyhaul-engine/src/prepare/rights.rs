@@ -1,7 +1,10 @@
 //! Tries the commands that a job cannot do without, on a key that nobody has, before it begins.
 
 use bytes::Bytes;
-use keyhaul_client::{Asking, ClientError, KeyRead, ScanOptions, ServerError, TargetConnection};
+use keyhaul_client::{
+    Action, Address, Asking, ClientError, ExpiryCommand, KeyRead, ScanOptions, ServerError,
+    TargetConnection, Tried,
+};
 
 use crate::options::CopyOptions;
 use crate::plan::PlanError;
@@ -30,11 +33,53 @@ pub(super) async fn check_scan(source: &mut Probed) -> Result<(), PlanError> {
     demand(source, "SCAN", "+scan", scanned)
 }
 
-/// SCAN and DUMP; TYPE for the verification.
+/// SCAN and DUMP on every primary; TYPE for the verification.
 pub(crate) async fn check_source(
     source: &mut Probed,
     options: &CopyOptions,
 ) -> Result<(), PlanError> {
+    check_reads(source, options).await?;
+    let mut names = vec!["scan", "dump"];
+    if source.site.expiry == ExpiryCommand::Relative {
+        names.extend(["pttl", "time"]);
+    }
+    if verifies(options) {
+        names.push("type");
+    }
+    for address in all_of_several(source) {
+        check_names(source, &address, &names).await?;
+    }
+    Ok(())
+}
+
+/// Users are set up node by node, and a node that does not hold the key of a try answers with a redirection first.
+fn all_of_several(probed: &Probed) -> Vec<Address> {
+    let primaries = probed.site.primaries();
+    match primaries.len() {
+        0 | 1 => Vec::new(),
+        _ => primaries.into_iter().map(|(_, address)| address).collect(),
+    }
+}
+
+/// Tries these commands on one primary, each by itself.
+async fn check_names(probed: &Probed, address: &Address, names: &[&str]) -> Result<(), PlanError> {
+    let tried = async { probed.site.open(address).await?.try_reads(names).await };
+    for (name, tried) in tried.await.map_err(|e| probed.error(e))? {
+        let answer = match tried {
+            Tried::Forbidden(error) => error.to_string(),
+            Tried::Absent => "it has no such command".to_owned(),
+            Tried::Permitted | Tried::KeyOutOfReach | Tried::Unknown => continue,
+        };
+        return Err(PlanError::Refused(format!(
+            "the {} needs {}, but {address} answers: {answer}; grant +{name} to the user",
+            probed.site.side,
+            name.to_uppercase()
+        )));
+    }
+    Ok(())
+}
+
+async fn check_reads(source: &mut Probed, options: &CopyOptions) -> Result<(), PlanError> {
     check_scan(source).await?;
     let key = Bytes::from_static(NO_KEY);
     let keys = std::slice::from_ref(&key);
@@ -75,12 +120,23 @@ pub(crate) async fn check_collisions(source: &mut Probed) -> Result<(), PlanErro
     )
 }
 
-/// RESTORE; TYPE for the verification.
+/// RESTORE on every primary; TYPE for the verification.
 pub(crate) async fn check_target(
     target: &mut Probed,
     options: &CopyOptions,
 ) -> Result<(), PlanError> {
-    let address = target.connection.address().clone();
+    for (_, address) in target.site.primaries() {
+        check_restore(target, address).await?;
+    }
+    if verifies(options) {
+        for address in all_of_several(target) {
+            check_names(target, &address, &["type"]).await?;
+        }
+    }
+    check_look(target, options).await
+}
+
+async fn check_restore(target: &mut Probed, address: Address) -> Result<(), PlanError> {
     let connector = target.site.routing.connector();
     let tried = async {
         let mut connection =
@@ -93,10 +149,22 @@ pub(crate) async fn check_target(
             let refused = Err(ClientError::Server { address, error });
             demand(target, "RESTORE", "+restore", refused)?;
         }
+        Ok(error)
+            if matches!(
+                error.action(),
+                Action::Wait | Action::Refresh | Action::Full
+            ) =>
+        {
+            let address = address.to_string();
+            let mut nodes = target.plan.primaries.iter_mut();
+            if let Some(node) = nodes.find(|node| node.address == address) {
+                node.facts.refuses_writes = Some(error);
+            }
+        }
         Ok(_) => {}
         Err(e) => return Err(target.error(e)),
     }
-    check_look(target, options).await
+    Ok(())
 }
 
 /// Whether MEMORY USAGE can be had; the answer if not.
@@ -109,7 +177,7 @@ pub(crate) async fn memory_usage(
         .await
     {
         Ok(_) => Ok(Ok(())),
-        Err(ClientError::Server { error, .. }) if is_about_key(&error) => Ok(Ok(())),
+        Err(ClientError::Server { error, .. }) if error.forbids_key() => Ok(Ok(())),
         Err(ClientError::Server { error, .. }) => Ok(Err(error)),
         Err(e) => Err(source.error(e)),
     }
@@ -152,9 +220,5 @@ fn demand(
 
 /// NOPERM for the command itself, or no such command; not for the one key.
 pub(super) fn forbids_command(error: &ServerError) -> bool {
-    (error.is_forbidden() && !is_about_key(error)) || error.is_unknown_command()
-}
-
-fn is_about_key(error: &ServerError) -> bool {
-    error.is_forbidden() && error.mentions("access")
+    (error.is_forbidden() && !error.forbids_key()) || error.is_unknown_command()
 }

@@ -164,6 +164,15 @@ pub(crate) fn warnings(prepared: &Prepared) -> Vec<Warning> {
             ),
         ));
     }
+    for node in &plan.target.primaries {
+        if let Some(answer) = &node.facts.refuses_writes {
+            let text = format!(
+                "target {} takes no writes ({answer}): the copy would wait for it, and stop there",
+                node.address
+            );
+            found.push(Warning::new("target-takes-no-writes", text));
+        }
+    }
     evictions(&plan.target, &mut found);
     found.extend(room::warning(prepared));
     found.extend(kinds::warnings(prepared));

@@ -278,10 +278,9 @@ impl NodeReader {
     }
 
     fn refused(&self, db: u32, key: &Bytes, error: ServerError) -> Result<(), Broken> {
-        let is_about_key = error.mentions("access") && error.is_forbidden();
         match error.action() {
             Action::GiveUp
-                if error.is_unknown_command() || error.is_forbidden() && !is_about_key =>
+                if error.is_unknown_command() || error.is_forbidden() && !error.forbids_key() =>
             {
                 let (name, key) = (self.link.name(), key_text(key));
                 self.ledger.halt(format!(

@@ -15,6 +15,8 @@ const BYTES_PER_SECOND: u64 = 100 * 1024 * 1024;
 /// A verification asks for two short answers a key.
 const LOOKS_PER_SECOND: u64 = 200_000;
 
+const CUT: &str = "; the sample was cut short";
+
 /// An estimate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Estimate {
@@ -66,8 +68,12 @@ pub(super) fn estimate(prepared: &Prepared, kinds: Option<&Kinds>) -> Option<Est
     Some(Estimate {
         keys,
         bytes: byte_count,
-        duration: Duration::from_secs_f64(copy + verification),
-        basis: basis(prepared, bytes.map(|(_, basis)| basis), pairs),
+        duration: seconds_long(copy + verification),
+        basis: {
+            let is_cut = kinds.is_some_and(|kinds| kinds.is_cut);
+            let cut = if is_cut { CUT } else { "" };
+            basis(prepared, bytes.map(|(_, basis)| basis), pairs) + cut
+        },
     })
 }
 
@@ -106,6 +112,11 @@ fn bytes(
             read: read.keys,
         },
     ))
+}
+
+/// So many seconds; more than a duration can hold is its longest.
+pub(super) fn seconds_long(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
 }
 
 /// `amount * part / whole`
@@ -159,6 +170,17 @@ fn basis(prepared: &Prepared, bytes: Option<BytesBasis>, pairs: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_do_not_overflow() {
+        for (seconds, expected) in [
+            (0.5, Duration::from_millis(500)),
+            (2.0 * u64::MAX as f64, Duration::MAX),
+            (f64::INFINITY, Duration::MAX),
+        ] {
+            assert_eq!(seconds_long(seconds), expected, "{seconds}");
+        }
+    }
 
     #[test]
     fn shares_do_not_overflow() {

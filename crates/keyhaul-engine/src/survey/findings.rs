@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use keyhaul_client::{BufferLimit, LoadedModule, Tried};
+use keyhaul_client::{BufferLimit, LoadedModule, Tried, WRITES};
 
 use crate::amount::bytes_text;
 use crate::options::CopyOptions;
 use crate::plan::Warning;
+use crate::survey::estimate::seconds_long;
 use crate::survey::kinds::Fate;
 use crate::survey::rights::Right;
 use crate::survey::wanted::Need;
@@ -60,7 +61,21 @@ fn rights(rights: &[Right], found: &mut Vec<Warning>) {
             );
             found.push(Warning::new("big-keys-rights", text));
         }
+        if let Some(right) = of_side().find(|right| keeps_from_staging(right)) {
+            let text = format!(
+                "keys above --chunk-threshold cannot go: the user may not touch the keys of the {side} {} under whose names they are built; grant ~keyhaul:staging:*",
+                right.node
+            );
+            found.push(Warning::new("big-keys-rights", text));
+        }
     }
+}
+
+/// The writes that are tried inside of a transaction are tried on a staging key.
+fn keeps_from_staging(right: &Right) -> bool {
+    right.tried == Tried::KeyOutOfReach
+        && right.need == Need::BigKeys
+        && WRITES.iter().any(|(name, _)| *name == right.command)
 }
 
 fn modules(source: &SurveyedSide, target: &SurveyedSide, found: &mut Vec<Warning>) {
@@ -206,7 +221,7 @@ fn replication(survey: &Survey, options: &CopyOptions, found: &mut Vec<Warning>)
 }
 
 fn seconds(bytes: u64, bytes_per_second: u64) -> Duration {
-    Duration::from_secs_f64(bytes as f64 / bytes_per_second.max(1) as f64)
+    seconds_long(bytes as f64 / bytes_per_second.max(1) as f64)
 }
 
 /// Whether a replica that reads nothing for so long is cut off meanwhile. 0 is no limit.
@@ -235,6 +250,7 @@ mod tests {
             (limit(1000, 100), 10, 71, true),
             (limit(0, 0), u64::MAX, 1000, false),
             (limit(1, 1), 0, 0, false),
+            (limit(u64::MAX, 0), 1, u64::MAX, false),
         ] {
             let found = is_cut_off(limit, rate, Duration::from_secs(seconds));
             assert_eq!(found, expected, "{limit:?} {rate} {seconds}");

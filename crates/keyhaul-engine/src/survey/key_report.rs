@@ -1,26 +1,39 @@
 //! A report of `keyhaul keystats report --json` in place of a sample: it tells of all keys. Of its fields only those
 //! that a plan needs are read (docs/guide/analyse.md has them all); what is not there counts as nothing.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
 use keyhaul_rdb::{Form, KeyType, Reader};
 use serde::Deserialize;
 
+use crate::amount::count_text;
+use crate::plan::Warning;
+use crate::stats::key_text;
 use crate::survey::kinds::{Fate, Kinds, KindsBasis, fate};
 
 /// The schema that is understood.
 const SCHEMA: u64 = 1;
 /// Longest file that is read, bytes: a report is some megabytes at most.
-const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// What a report says of all keys of a source.
 #[derive(Debug, Clone, Deserialize)]
 pub struct KeyReport {
     schema: u64,
+    #[serde(default)]
+    about: About,
     totals: Totals,
     types: Vec<TypeRow>,
     #[serde(default)]
     chunked: Chunked,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct About {
+    /// The source as it was named.
+    source: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -59,11 +72,22 @@ impl KeyReport {
     /// # Errors
     /// Why the file cannot be read or is no such report, readable.
     pub fn load(path: &Path) -> Result<Self, String> {
-        let length = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
-        if length > FILE_BYTES_MAX {
-            return Err("it is too long for a report".into());
+        // Looked at before it is opened: opening a pipe waits for one who writes to it.
+        let found = std::fs::metadata(path).map_err(|e| e.to_string())?;
+        if !found.is_file() {
+            return Err("it is not a regular file".into());
         }
-        let text = std::fs::read(path).map_err(|e| e.to_string())?;
+        let too_long = || Err("it is longer than 64 MB, too long for a report".into());
+        if found.len() > FILE_BYTES_MAX {
+            return too_long();
+        }
+        let file = File::open(path).map_err(|e| e.to_string())?;
+        let mut text = Vec::new();
+        // It may grow meanwhile.
+        let read = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text);
+        if read.map_err(|e| e.to_string())? as u64 > FILE_BYTES_MAX {
+            return too_long();
+        }
         Self::parse(&text)
     }
 
@@ -76,6 +100,27 @@ impl KeyReport {
                 "its schema is {other}, and this version reads schema {SCHEMA}"
             )),
         }
+    }
+
+    /// Why it may be one of another source, or an old one.
+    pub(super) fn doubts(&self, endpoint: &str, keys: Option<u64>) -> Vec<Warning> {
+        let mut doubts = Vec::new();
+        if let Some(source) = self.about.source.as_ref().filter(|name| *name != endpoint) {
+            let source = key_text(source.as_bytes());
+            doubts.push(format!(
+                "the report of --stats is of {source}, and the source is {endpoint}"
+            ));
+        }
+        let reported = self.totals.keys;
+        if let Some(keys) = keys.filter(|keys| keys.abs_diff(reported) > keys / 10) {
+            doubts.push(format!(
+                "the report of --stats counts {} keys, and the source holds {}",
+                count_text(reported),
+                count_text(keys)
+            ));
+        }
+        let warning = |text| Warning::new("stats-differ", text);
+        doubts.into_iter().map(warning).collect()
     }
 
     /// The kinds of all keys. `chunk_threshold`: keys above go by chunks, bytes; `None`: none does.
@@ -180,6 +225,37 @@ mod tests {
         assert_eq!(kinds.reasons.len(), 1);
         assert_eq!(kinds.chunked, Some(2));
         assert_eq!(report.kinds(&reader, 11, Some(65)).chunked, None);
+    }
+
+    #[test]
+    fn absurd_numbers() {
+        let most = u64::MAX.to_string();
+        let text = REPORT
+            .replace(": 60,", &format!(": {most},"))
+            .replace(": 50,", &format!(": {most},"))
+            .replace(": 7,", &format!(": {most},"))
+            .replace(": 7}", &format!(": {most}}}"));
+        let report = KeyReport::parse(text.as_bytes()).unwrap();
+        let reader = Reader {
+            rdb_version: 10,
+            modules: Modules::None,
+            field_expiry: FieldExpiry::Refuse,
+        };
+        let kinds = report.kinds(&reader, 11, None);
+        assert_eq!(kinds.of_fate(Fate::GetsFooter), u64::MAX);
+        assert_eq!(kinds.of_fate(Fate::CannotGo), u64::MAX);
+    }
+
+    #[test]
+    fn what_is_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = KeyReport::load(folder.path()).unwrap_err();
+        assert!(error.contains("not a regular file"), "{error}");
+        let long = folder.path().join("long");
+        let file = File::create(&long).unwrap();
+        file.set_len(FILE_BYTES_MAX + 1).unwrap();
+        let error = KeyReport::load(&long).unwrap_err();
+        assert!(error.contains("too long"), "{error}");
     }
 
     #[test]

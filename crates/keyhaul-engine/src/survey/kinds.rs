@@ -79,6 +79,10 @@ pub struct Kinds {
     pub looked_at: u64,
     /// Of those, the ones that the filters take.
     pub taken: u64,
+    /// Whether the sample ended early, as it took too long or too many calls.
+    pub is_cut: bool,
+    /// Dbs of nodes that were not sampled at all for that.
+    pub not_sampled: u64,
     /// Keys by type, as TYPE names it, and fate.
     pub types: BTreeMap<String, BTreeMap<Fate, u64>>,
     /// Why keys cannot go, and how many of those that were looked at.
@@ -110,6 +114,13 @@ impl Kinds {
         self.basis != KindsBasis::Sample
     }
 
+    /// The sample ends early, without so many dbs of nodes.
+    pub(super) fn pass_over(&mut self, dbs: u64) {
+        self.basis = KindsBasis::Sample;
+        self.is_cut = true;
+        self.not_sampled += dbs;
+    }
+
     /// Counts one more key.
     pub(super) fn count(&mut self, key_type: &str, fate: Fate) {
         self.add(key_type, fate, 1);
@@ -127,7 +138,8 @@ impl Kinds {
     /// Says of keys that cannot go that it is their form.
     pub(super) fn add_reason(&mut self, form: Form, keys: u64) {
         let reason = format!("the target does not read the form '{}'", form.name());
-        *self.reasons.entry(reason).or_default() += keys;
+        let count = self.reasons.entry(reason).or_default();
+        *count = count.saturating_add(keys);
     }
 
     /// Counts a key that cannot go, and why.
@@ -155,7 +167,9 @@ impl Kinds {
     /// Keys of one fate.
     pub fn of_fate(&self, fate: Fate) -> u64 {
         let types = self.types.values();
-        types.filter_map(|fates| fates.get(&fate)).sum()
+        let counts = types.filter_map(|fates| fates.get(&fate));
+        // A report may hold any numbers.
+        counts.fold(0, |sum, keys| sum.saturating_add(*keys))
     }
 }
 

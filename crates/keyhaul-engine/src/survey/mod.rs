@@ -176,6 +176,11 @@ pub async fn survey(
         estimate: estimated,
         findings: warnings,
     };
+    if let Some(report) = report {
+        let keys = survey.source.found.as_ref().and_then(|found| found.keys);
+        let doubts = report.doubts(&survey.source.endpoint, keys);
+        survey.findings.extend(doubts);
+    }
     let found = findings::findings(&survey, &options);
     survey.findings.extend(found);
     Ok(survey)

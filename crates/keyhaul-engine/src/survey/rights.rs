@@ -106,8 +106,10 @@ async fn tried(probed: &Probed, side: SideName, rows: &[Row]) -> Result<Vec<Righ
             let opened = TargetConnection::open(connector, &address, probed.site.expiry).await?;
             answers.extend(opened.try_writes(&names).await?);
         }
-        let permits = |name| answers.contains(&(name, Tried::Permitted));
-        let tells_expiry = permits("pexpiretime");
+        // Out of reach is the key of the try alone: the command is permitted, as the job finds too.
+        let tells_expiry = answers.iter().any(|(name, tried)| {
+            *name == "pexpiretime" && matches!(tried, Tried::Permitted | Tried::KeyOutOfReach)
+        });
         for (command, mut need, mut without) in rows.iter().copied() {
             let Some((_, tried)) = answers.iter().find(|(name, _)| *name == command) else {
                 continue;

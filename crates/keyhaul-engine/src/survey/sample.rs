@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use keyhaul_client::{Asking, ClientError, KeyRead, ReadConnection, ScanOptions};
@@ -16,8 +17,12 @@ use crate::transform::KeyFilter;
 /// Keys of a whole sample, about: of each node and db at least [`KEYS_MIN`].
 const KEYS: u64 = 1000;
 const KEYS_MIN: u64 = 10;
-/// Random places where SCAN begins in a db.
+/// Random places where SCAN begins in a db, at most: fewer where fewer keys are looked at.
 const PLACES: u64 = 10;
+/// SCAN calls of a whole sample.
+const SCANS: u64 = 200;
+/// How long a whole sample takes, about.
+const TIME: Duration = Duration::from_secs(3);
 /// SCAN steps for one place; a table that has shrunk has empty places.
 const STEPS_MAX: usize = 20;
 /// Keys above are not read, bytes of memory.
@@ -38,6 +43,33 @@ pub(super) struct Rules<'a> {
     pub chunk_threshold: Option<u64>,
     /// MEMORY USAGE is permitted. Without, no value is read: it might be a large one.
     pub tells_sizes: bool,
+}
+
+/// What is left of the bounds of a whole sample.
+#[derive(Debug)]
+struct Bounds {
+    scans: u64,
+    until: Instant,
+    /// Bytes of memory of values that may still be read.
+    bytes: u64,
+}
+
+impl Bounds {
+    fn new() -> Self {
+        Self {
+            scans: SCANS,
+            until: Instant::now() + TIME,
+            bytes: VALUES_BYTES_MAX,
+        }
+    }
+
+    fn is_late(&self) -> bool {
+        Instant::now() >= self.until
+    }
+
+    fn is_spent(&self) -> bool {
+        self.scans == 0 || self.is_late()
+    }
 }
 
 /// One db of one node.
@@ -64,20 +96,31 @@ pub(super) async fn take(
         basis: KindsBasis::AllKeys,
         ..Kinds::default()
     };
-    let mut budget = VALUES_BYTES_MAX;
+    let mut bounds = Bounds::new();
     let known = nodes.iter().flatten().flatten();
     let in_all: u64 = known
         .filter(|(db, _)| dbs.iter().any(|one| one.source_db == *db))
         .map(|(_, keys)| keys)
         .sum();
     for ((_, address), keyspace) in site.primaries().iter().zip(nodes) {
+        let parts = dbs
+            .iter()
+            .map(|db| part(db.source_db, keyspace.as_deref(), in_all));
+        let parts: Vec<Part> = parts.filter(|part| part.wanted > 0).collect();
+        if parts.is_empty() {
+            continue;
+        }
+        if bounds.is_spent() {
+            kinds.pass_over(parts.len() as u64);
+            continue;
+        }
         let mut connection = site.open(address).await?;
-        for db in dbs {
-            let part = part(db.source_db, keyspace.as_deref(), in_all);
-            if part.wanted == 0 {
+        for part in parts {
+            if bounds.is_spent() {
+                kinds.pass_over(1);
                 continue;
             }
-            match of_db(&mut connection, part, rules, &mut kinds, &mut budget).await {
+            match of_db(&mut connection, part, rules, &mut kinds, &mut bounds).await {
                 Ok(()) => {}
                 // A db that may not be selected, a SCAN that is forbidden: the rights say so.
                 Err(ClientError::Server { .. }) => {
@@ -109,36 +152,47 @@ async fn of_db(
     part: Part,
     rules: &Rules<'_>,
     kinds: &mut Kinds,
-    budget: &mut u64,
+    bounds: &mut Bounds,
 ) -> Result<(), ClientError> {
     connection.select(part.db).await?;
-    let keys = names(connection, part).await?;
+    let keys = names(connection, part, bounds).await?;
     if part.keys.is_none_or(|all| all > keys.len() as u64) {
         kinds.basis = KindsBasis::Sample;
+        kinds.is_cut |= bounds.is_spent();
     }
-    kinds.looked_at += keys.len() as u64;
-    let is_taken = |key: &Bytes| rules.filter.takes_name(key);
-    let keys: Vec<Bytes> = keys.into_iter().filter(is_taken).collect();
+    let keys: Vec<Bytes> = keys.into_iter().collect();
     for batch in keys.chunks(BATCH) {
-        of_batch(connection, batch, rules, kinds, budget).await?;
+        if bounds.is_late() {
+            kinds.pass_over(0);
+            break;
+        }
+        kinds.looked_at += batch.len() as u64;
+        let is_taken = |key: &&Bytes| rules.filter.takes_name(key);
+        let batch: Vec<Bytes> = batch.iter().filter(is_taken).cloned().collect();
+        of_batch(connection, &batch, rules, kinds, &mut bounds.bytes).await?;
     }
     Ok(())
 }
 
 /// Names of keys: all of a small db, else some from each of some random places.
-async fn names(connection: &mut ReadConnection, part: Part) -> Result<HashSet<Bytes>, ClientError> {
+async fn names(
+    connection: &mut ReadConnection,
+    part: Part,
+    bounds: &mut Bounds,
+) -> Result<HashSet<Bytes>, ClientError> {
     let mut names = HashSet::new();
     if part.keys.is_some_and(|keys| keys <= part.wanted) {
-        add_from(connection, 0, part.wanted, &mut names).await?;
+        add_from(connection, 0, part.wanted, &mut names, bounds).await?;
         return Ok(names);
     }
-    for _ in 0..PLACES {
-        let upto = names.len() as u64 + part.wanted.div_ceil(PLACES);
-        match add_from(connection, random(), upto, &mut names).await {
+    let places = (part.wanted / KEYS_MIN).clamp(1, PLACES);
+    for _ in 0..places {
+        let upto = names.len() as u64 + part.wanted.div_ceil(places);
+        match add_from(connection, random(), upto, &mut names, bounds).await {
             Ok(()) => {}
             // A proxy may take no cursor but its own.
             Err(ClientError::Server { .. }) => {
-                return add_from(connection, 0, part.wanted, &mut names)
+                return add_from(connection, 0, part.wanted, &mut names, bounds)
                     .await
                     .map(|()| names);
             }
@@ -154,12 +208,14 @@ async fn add_from(
     mut cursor: u64,
     upto: u64,
     names: &mut HashSet<Bytes>,
+    bounds: &mut Bounds,
 ) -> Result<(), ClientError> {
     for _ in 0..STEPS_MAX {
         let missing = upto.saturating_sub(names.len() as u64);
-        if missing == 0 {
+        if missing == 0 || bounds.is_spent() {
             break;
         }
+        bounds.scans -= 1;
         let scan = ScanOptions {
             count: u32::try_from(missing.max(KEYS_MIN)).unwrap_or(u32::MAX),
             ..ScanOptions::default()

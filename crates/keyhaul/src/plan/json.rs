@@ -206,6 +206,9 @@ fn kinds(kinds: &Kinds) -> Value {
             (key_type.clone(), Value::Object(fates.collect()))
         })
         .collect();
+    // Neither files nor a report tell of expiries; nor, for all thresholds, of chunks.
+    let looks_into_keys = matches!(kinds.basis, KindsBasis::Sample | KindsBasis::AllKeys);
+    let by_fate = looks_into_keys.then(|| kinds.of_fate(Fate::GoesByChunks));
     json!({
         "looked_at": kinds.looked_at,
         "basis": match kinds.basis {
@@ -215,11 +218,13 @@ fn kinds(kinds: &Kinds) -> Value {
             KindsBasis::Report => "report",
         },
         "to_go": kinds.taken,
-        "expiring": kinds.expiring,
+        "cut_short": kinds.is_cut,
+        "dbs_not_sampled": kinds.not_sampled,
+        "expiring": looks_into_keys.then_some(kinds.expiring),
         "values_read": kinds.read.keys,
         "payload_bytes_read": kinds.read.payload_bytes,
         "types": types,
-        "go_by_chunks": kinds.chunked.unwrap_or_else(|| kinds.of_fate(Fate::GoesByChunks)),
+        "go_by_chunks": kinds.chunked.or(by_fate),
         "cannot_go": kinds.reasons,
     })
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use keyhaul_client::{ServerFacts, Tried};
 use keyhaul_engine::plan::SideName;
+use keyhaul_engine::stats::key_text;
 use keyhaul_engine::survey::{
     Fate, Kinds, KindsBasis, Need, ReadMethod, Right, Survey, SurveyedNode, SurveyedSide,
     WriteBasis,
@@ -243,6 +244,13 @@ fn kinds(kinds: &Kinds) -> Vec<String> {
         KindsBasis::Report => format!("all {looked_at} of the report of --stats, by encoding"),
         KindsBasis::Sample => format!("{looked_at} looked at, from random places of the keyspace"),
     };
+    if kinds.is_cut {
+        first.push_str(", cut short by its bounds");
+    }
+    if kinds.not_sampled > 0 {
+        let dbs = size::show_count(kinds.not_sampled);
+        let _ = write!(first, ", dbs of nodes not sampled: {dbs}");
+    }
     if kinds.taken != kinds.looked_at {
         let _ = write!(first, ", {} of them to go", size::show_count(kinds.taken));
     }
@@ -265,7 +273,8 @@ fn kinds(kinds: &Kinds) -> Vec<String> {
             Some(format!("{} {}", size::show_count(*keys), fate.text()))
         });
         lines.push(format!(
-            "{key_type}: {}",
+            "{}: {}",
+            key_text(key_type.as_bytes()),
             told.collect::<Vec<_>>().join(", ")
         ));
     }
