@@ -209,6 +209,48 @@ fn pages_and_tables_beside_it() {
 }
 
 #[test]
+fn what_a_server_evicts_stays_as_it_was() {
+    for (version, policy, lengths, remark) in [
+        (
+            Version::REDIS_7_0,
+            "allkeys-lru",
+            0,
+            "so that elements of its keys are not known",
+        ),
+        (
+            Version::REDIS_7_0,
+            "noeviction",
+            1,
+            "touches each key's LRU or LFU record",
+        ),
+        (Version::VALKEY_8_0, "allkeys-lfu", 1, ""),
+    ] {
+        let server = Server::builder(version)
+            .arg("maxmemory", "200mb")
+            .arg("maxmemory-policy", policy)
+            .start();
+        let mut link = server.client();
+        let () = cmd("RPUSH")
+            .arg("l")
+            .arg(&[1, 2, 3])
+            .query(&mut link)
+            .unwrap();
+        let () = cmd("CONFIG").arg("RESETSTAT").query(&mut link).unwrap();
+        let ran = keystats(&["report", "--json", &server.uri()]);
+        let stats: String = cmd("INFO").arg("commandstats").query(&mut link).unwrap();
+        // One more was the question whether it may be asked.
+        let calls = format!("cmdstat_llen:calls={},", lengths + 1);
+        assert!(stats.contains(&calls), "{version} {policy}: {stats}");
+        let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!(report["totals"]["elements"], 3 * lengths);
+        assert_eq!(report["totals"]["keys"], 1);
+        assert!(ran.stderr.contains(remark), "{}", ran.stderr);
+        let names_it = ran.stderr.contains("CLIENT NO-TOUCH");
+        assert_eq!(names_it, !remark.is_empty(), "{}", ran.stderr);
+    }
+}
+
+#[test]
 fn an_rdb_file_says_what_its_server_held() {
     let server = Server::start(Version::REDIS_7_0);
     let dataset = Dataset {

@@ -32,7 +32,8 @@ pub(super) struct Rules {
     pub scan: ScanOptions,
     pub filter: Arc<KeyFilter>,
     pub asked: FactsAsked,
-    /// Whether the lengths of values are asked for; their types are, then.
+    /// Whether the lengths of values are asked for, where the server's records of use stay out of it; their types are,
+    /// then.
     pub lengths: bool,
 }
 
@@ -183,7 +184,7 @@ impl NodeReader {
                     let facts = connection.next_facts(keys, wanted, Asking::No).await?;
                     self.take_facts(reading.db, &mut batch, facts)?;
                     self.look_for_strays(reading.db, &mut batch).await?;
-                    if self.rules.lengths {
+                    if self.rules.lengths && self.link.may_use_keys() {
                         let (connection, _) = self.link.get(&self.ledger).await?;
                         connection.ask_lengths(with_kinds(&batch.rows));
                         connection.send_asked().await?;
