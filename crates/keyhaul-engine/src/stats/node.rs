@@ -19,7 +19,7 @@ use crate::ledger::Ledger;
 use crate::patience::GaveUp;
 use crate::progress::Progress;
 use crate::site::run_id_of;
-use crate::source::scan::{ScanEnd, next_count, slots_text};
+use crate::source::scan::{COUNT_FIRST, ScanEnd, next_count, slots_text};
 use crate::stats::fold::{KeyRow, Page, Position, Told};
 use crate::stats::link::NodeLink;
 use crate::stats::{ReadAgain, key_text};
@@ -53,7 +53,7 @@ pub(super) struct NodeReader {
     /// Only keys of these slots; `None`: all.
     pub slots: Option<SlotSet>,
     pub start: Option<Start>,
-    /// COUNT of the next page, from [`COUNT_FIRST`](crate::source::scan::COUNT_FIRST) on.
+    /// COUNT of the next page, from [`COUNT_FIRST`] on in each db.
     pub count: u32,
     pub output: mpsc::Sender<Told>,
     pub ledger: Arc<Ledger>,
@@ -128,6 +128,8 @@ impl NodeReader {
                     (reading.cursor, reading.run_id) = (position.cursor, Some(run_id.clone()));
                 }
             }
+            // Nothing is known of the names of another db.
+            self.count = COUNT_FIRST;
             if self.read_db(reading).await? == ScanEnd::NodeLost {
                 return Ok(ScanEnd::NodeLost);
             }

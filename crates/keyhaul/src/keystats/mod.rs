@@ -15,7 +15,7 @@ mod text_table;
 #[cfg(test)]
 mod sample;
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -112,12 +112,11 @@ async fn mem_keys(
 
 /// Writes rows as they are found.
 fn write_rows(rows: &[MemKey], is_closed: &AtomicBool) -> io::Result<()> {
-    let mut text = Vec::new();
-    for row in rows {
-        csv::push_mem_key(&mut text, row);
-    }
     // A reader that is slow must not hold up other tasks.
-    tokio::task::block_in_place(|| write_stdout(&text)).map_err(|e| {
+    let written = tokio::task::block_in_place(|| {
+        csv::write_mem_keys(&mut BufWriter::new(io::stdout().lock()), rows)
+    });
+    written.map_err(|e| {
         if e.kind() == io::ErrorKind::BrokenPipe {
             is_closed.store(true, Ordering::Relaxed);
         }
