@@ -23,7 +23,7 @@ use crate::stats::link::LinkOptions;
 use crate::stats::node::Rules;
 use crate::stats::records::{FileRules, read_file};
 use crate::stats::servers::{Servers, Starts};
-use crate::stats::{Collector, ReadAgain, StatsOptions, StatsReceipt, Wanted};
+use crate::stats::{Collector, Kept, ReadAgain, StatsOptions, StatsReceipt, Wanted};
 use crate::transform::KeyFilter;
 
 /// Pages between readers and what takes them in.
@@ -141,8 +141,8 @@ impl StatsJob {
         });
         let totals = fold.totals;
         let can_go_on = fold.checkpoint.is_some();
-        let saved = self.close_checkpoint(&ledger, stopped.is_some(), can_go_on);
-        receipt(&ledger, stopped, totals, saved, began)
+        let left = self.close_checkpoint(&ledger, stopped.is_some(), can_go_on);
+        receipt(&ledger, stopped, totals, left, began)
     }
 
     async fn read_all<C: Collector>(
@@ -229,32 +229,45 @@ impl StatsJob {
         Some(checkpoint.path().with_extension("rows"))
     }
 
-    /// At the end: a pass that is done leaves nothing. Returns where that of one is which is not.
-    fn close_checkpoint(
-        &self,
-        ledger: &Ledger,
-        is_stopped: bool,
-        can_go_on: bool,
-    ) -> Option<PathBuf> {
-        let checkpoint = self.checkpoint.as_ref()?;
-        if is_stopped && can_go_on {
-            return match checkpoint.failure() {
-                None => Some(checkpoint.path().to_owned()),
-                Some(reason) => {
-                    ledger.remark(format!(
-                        "how far it came could not be saved all the time ({reason}): the same command may begin anew"
-                    ));
-                    None
+    /// At the end: what is left for a later run.
+    fn close_checkpoint(&self, ledger: &Ledger, is_stopped: bool, can_go_on: bool) -> Left {
+        let Some((checkpoint, rows)) = self.checkpoint.clone().zip(self.rows_path()) else {
+            return Left::default();
+        };
+        let (failure, path) = (checkpoint.failure(), checkpoint.path().to_owned());
+        let kept = Kept { checkpoint, rows };
+        match (can_go_on, is_stopped, failure) {
+            (true, false, _) => Left {
+                kept: Some(kept),
+                ..Left::default()
+            },
+            (true, true, None) => Left {
+                saved: Some(path),
+                ..Left::default()
+            },
+            (true, true, Some(reason)) => {
+                ledger.remark(format!(
+                    "how far it came could not be saved all the time ({reason}): the same command may begin anew"
+                ));
+                Left::default()
+            }
+            (false, _, _) => {
+                if let Some(line) = kept.remove() {
+                    ledger.remark(line);
                 }
-            };
+                Left::default()
+            }
         }
-        if let Err(e) = checkpoint.finish() {
-            ledger.remark(keyhaul_client::chain(&e));
-        }
-        // It may never have been made.
-        let _ = std::fs::remove_file(self.rows_path()?);
-        None
     }
+}
+
+/// What a pass leaves for a later run.
+#[derive(Debug, Default)]
+struct Left {
+    /// Where that of one lies that stopped.
+    saved: Option<PathBuf>,
+    /// That of one that is done.
+    kept: Option<Kept>,
 }
 
 /// What makes another run the same pass.
@@ -341,7 +354,7 @@ fn receipt(
     ledger: &Ledger,
     stopped: Option<String>,
     totals: Totals,
-    saved: Option<PathBuf>,
+    left: Left,
     began: Instant,
 ) -> StatsReceipt {
     let now = ledger.progress.snapshot();
@@ -360,7 +373,8 @@ fn receipt(
         retries: now.retries,
         time: began.elapsed(),
         keys_this_run: totals.keys.saturating_sub(before),
-        saved,
+        saved: left.saved,
+        kept: left.kept,
         remarks: ledger.remarks(),
     }
 }

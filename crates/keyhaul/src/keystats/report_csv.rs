@@ -1,7 +1,7 @@
 //! The report as CSV: a folder with a file for each table. docs/guide/analyse.md names the columns.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 
 use keyhaul_engine::stats::report::{BigKey, PrefixRow, Report, Spread, Sum};
@@ -112,19 +112,23 @@ impl CsvFolder {
         Ok(Self(files.collect::<Result<_, _>>()?))
     }
 
-    /// Writes the files, each whole or not at all; those that are there are replaced.
-    pub(crate) fn write(&self, report: &Report) -> io::Result<()> {
+    /// Writes the files, each whole or not at all; those that are there are replaced. Returns what could not be written.
+    pub(crate) fn write(&self, report: &Report) -> Vec<String> {
+        let mut lost = Vec::new();
         for (file, (_, columns, rows)) in self.0.iter().zip(TABLES) {
-            file.write(|out| {
+            let written = file.write(|out| {
                 let mut text = Vec::new();
                 push_row(&mut text, columns.iter().copied());
                 for row in rows(report) {
                     push_row(&mut text, row.iter().map(String::as_str));
                 }
                 out.write_all(&text)
-            })?;
+            });
+            if let Err(e) = written {
+                lost.push(format!("cannot write {}: {e}", file.shown().display()));
+            }
         }
-        Ok(())
+        lost
     }
 }
 
@@ -360,8 +364,8 @@ mod tests {
         let report = sample::report();
         let csv = CsvFolder::check("--csv", &into).unwrap();
         assert_eq!(fs::read_dir(&into).unwrap().count(), 0);
-        csv.write(&report).unwrap();
-        csv.write(&report).unwrap();
+        assert_eq!(csv.write(&report), Vec::<String>::new());
+        assert_eq!(csv.write(&report), Vec::<String>::new());
         assert_eq!(fs::read_dir(&into).unwrap().count(), TABLES.len());
         let table = |name: &str| read(&fs::read_to_string(into.join(name)).unwrap());
         for (name, columns, _) in TABLES {
