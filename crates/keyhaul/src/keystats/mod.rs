@@ -162,6 +162,9 @@ async fn report(
     screen: &Screen,
     stop: CancellationToken,
 ) -> anyhow::Result<Exit> {
+    if let Some(folder) = &output.csv {
+        folder.make()?;
+    }
     let builder = ReportBuilder::new(output.options.clone());
     let (mut receipt, builder) = run(job, request, builder, screen, stop).await?;
     let mut report = builder.finish();
