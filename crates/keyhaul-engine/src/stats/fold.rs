@@ -143,10 +143,14 @@ impl<C: Collector> Fold<'_, C> {
             self.ledger.halt(e.to_string());
             return Err(GaveUp);
         }
-        if let Some(position) = page.position {
-            self.positions
-                .retain(|known| known.node_id != position.node_id);
-            self.positions.push(position);
+        match page.position {
+            Some(position) => {
+                self.positions
+                    .retain(|known| known.node_id != position.node_id);
+                self.positions.push(position);
+            }
+            // A node without one is taken for one of which nothing was told.
+            None => self.write_down_nothing(),
         }
         Ok(())
     }

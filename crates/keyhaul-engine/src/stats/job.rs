@@ -296,8 +296,13 @@ async fn go_on<C: Collector>(
     let Some(note) = earlier.stats.and_then(|note| Note::deserialize(note).ok()) else {
         return Ok(Starts::new());
     };
+    if note.positions.is_empty() {
+        return Ok(Starts::new());
+    }
     let starts = servers.starts(&note.positions).await?;
-    let again = nodes_without(servers, &starts);
+    let topology = servers.site.routing.topology();
+    let primaries = topology.primaries.iter().map(|node| node.id.as_str());
+    let again = read_again(&note.positions, primaries, |id| starts.contains_key(id));
     if starts.is_empty() || !(again.is_empty() || fold.collector.can_take_back()) {
         ledger.remark(
             "an earlier run of this command was stopped, and the servers are not the processes that they were, or slots moved: it begins anew".into(),
@@ -321,10 +326,18 @@ async fn go_on<C: Collector>(
     for key in &earlier.not_moved {
         ledger.not_moved(key.db, &key.key, key.reason.clone());
     }
-    for (name, slots) in again {
-        ledger.remark(format!(
-            "{name} is not the process that it was when the earlier run stopped, or its slots moved: it is read from the start"
-        ));
+    for node in topology
+        .primaries
+        .iter()
+        .filter(|node| again.contains(&node.id))
+    {
+        if note.positions.iter().any(|known| known.node_id == node.id) {
+            ledger.remark(format!(
+                "{} is not the process that it was when the earlier run stopped, or its slots moved: it is read from the start",
+                node.address
+            ));
+        }
+        let slots = topology.slots_of(&node.id);
         fold.collector.take_back(&ReadAgain { db: None, slots });
     }
     fold.totals = Totals {
@@ -340,14 +353,18 @@ async fn go_on<C: Collector>(
     Ok(starts)
 }
 
-/// Names and slots of the primaries that are read from their start.
-fn nodes_without(servers: &Servers, starts: &Starts) -> Vec<(String, keyhaul_client::SlotSet)> {
-    let topology = servers.site.routing.topology();
-    let primaries = topology.primaries.iter();
-    let others = primaries.filter(|node| !starts.contains_key(&node.id));
-    others
-        .map(|node| (node.address.to_string(), topology.slots_of(&node.id)))
-        .collect()
+/// The primaries of whose slots an earlier run may have told keys that are told again, by id.
+fn read_again<'a>(
+    positions: &[Position],
+    primaries: impl Iterator<Item = &'a str>,
+    goes_on: impl Fn(&str) -> bool,
+) -> Vec<String> {
+    // Then a node without a position had told nothing: those that had serve the slots that they served.
+    if positions.iter().all(|position| goes_on(&position.node_id)) {
+        return Vec::new();
+    }
+    let others = primaries.filter(|id| !goes_on(id));
+    others.map(str::to_owned).collect()
 }
 
 fn receipt(
@@ -376,5 +393,31 @@ fn receipt(
         saved: left.saved,
         kept: left.kept,
         remarks: ledger.remarks(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_that_are_read_again() {
+        let position = |id: &str| Position {
+            node_id: id.into(),
+            process: String::new(),
+            db: 0,
+            cursor: 7,
+        };
+        let again = |known: &[&str], going_on: &[&str]| {
+            let positions: Vec<_> = known.iter().map(|id| position(id)).collect();
+            let primaries = ["a", "b", "c"].into_iter();
+            read_again(&positions, primaries, |id| going_on.contains(&id)).concat()
+        };
+        assert_eq!(again(&["a", "b", "c"], &["a", "b", "c"]), "");
+        // `c` had told nothing.
+        assert_eq!(again(&["a", "b"], &["a", "b"]), "");
+        // Slots of `a` may be those of `c` by now.
+        assert_eq!(again(&["a", "b"], &["b"]), "ac");
+        assert_eq!(again(&["gone", "b"], &["b"]), "ac");
     }
 }
