@@ -123,6 +123,7 @@ impl StatsJob {
             collector,
             totals: Totals::default(),
             positions: Vec::new(),
+            counts_twice: false,
             checkpoint: self.checkpoint.clone(),
             ledger: ledger.clone(),
         };
@@ -139,10 +140,13 @@ impl StatsJob {
             Some(_) => Phase::Stopped,
             None => Phase::Done,
         });
-        let totals = fold.totals;
+        let (totals, counts_twice) = (fold.totals, fold.counts_twice);
         let can_go_on = fold.checkpoint.is_some();
         let left = self.close_checkpoint(&ledger, stopped.is_some(), can_go_on);
-        receipt(&ledger, stopped, totals, left, began)
+        StatsReceipt {
+            counts_twice,
+            ..receipt(&ledger, stopped, totals, left, began)
+        }
     }
 
     async fn read_all<C: Collector>(
@@ -340,6 +344,9 @@ async fn go_on<C: Collector>(
         let slots = topology.slots_of(&node.id);
         fold.collector.take_back(&ReadAgain { db: None, slots });
     }
+    if note.counts_twice {
+        fold.count_twice();
+    }
     fold.totals = Totals {
         keys: note.keys,
         size_bytes: note.size_bytes,
@@ -392,6 +399,7 @@ fn receipt(
         keys_this_run: totals.keys.saturating_sub(before),
         saved: left.saved,
         kept: left.kept,
+        counts_twice: false,
         remarks: ledger.remarks(),
     }
 }

@@ -54,6 +54,8 @@ pub struct StatsReceipt {
     pub saved: Option<PathBuf>,
     /// Of a pass that is done: [`StatsReceipt::settle`] removes it.
     pub kept: Option<Kept>,
+    /// Keys had to be read again, and what was counted of them before counts as well.
+    pub counts_twice: bool,
     /// Things worth a line.
     pub remarks: Vec<String>,
 }

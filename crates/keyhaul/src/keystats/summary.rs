@@ -59,6 +59,7 @@ fn headline(receipt: &StatsReceipt, exit: Exit, found: &str) -> String {
     let text = match &receipt.outcome {
         Outcome::Stopped(reason) => format!("stopped before the end: {reason}"),
         Outcome::NotAllMoved => format!("done, but not of all keys: {found}"),
+        _ if receipt.counts_twice => format!("done, but keys count twice: {found}"),
         Outcome::Done | Outcome::Different => format!("done: {found}"),
     };
     match exit {
