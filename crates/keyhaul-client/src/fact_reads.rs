@@ -13,6 +13,7 @@ use keyhaul_resp::{Token, Value, encode};
 use crate::error::{ClientError, ServerError};
 use crate::key_reads::Asking;
 use crate::reads::{ExpiryCommand, ReadConnection, ScanOptions, ScanPage};
+use crate::retry::Action;
 use crate::value_kind::ValueKind;
 
 /// What is asked of each key.
@@ -43,13 +44,14 @@ pub struct KeyAnswers {
 
 impl ReadConnection {
     /// Makes reading leave the server's records of use (LRU, LFU) as they are, where the server can do that
-    /// (CLIENT NO-TOUCH, Redis 7.2 and Valkey).
+    /// (CLIENT NO-TOUCH, Redis 7.2 and Valkey). `false`: it cannot, or the right is missing.
     ///
     /// # Errors
-    /// Those of the connection; a refusal is none.
-    pub async fn leave_untouched(&mut self) -> Result<(), ClientError> {
+    /// Those of the connection, and what the server answers while it cannot serve; a refusal is none.
+    pub async fn leave_untouched(&mut self) -> Result<bool, ClientError> {
         match self.connection.call(&[b"CLIENT", b"NO-TOUCH", b"ON"]).await {
-            Ok(_) | Err(ClientError::Server { .. }) => Ok(()),
+            Ok(_) => Ok(true),
+            Err(ClientError::Server { error, .. }) if error.action() == Action::GiveUp => Ok(false),
             Err(e) => Err(e),
         }
     }

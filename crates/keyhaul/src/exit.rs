@@ -60,7 +60,7 @@ impl Exit {
                 "refused before anything was written: no connection, no right, bad plan"
             }
             Self::NotAllMoved => {
-                "finished, but some keys were not moved, or not read by keystats; they are listed"
+                "finished, but some keys were not moved, or not read or counted twice by keystats"
             }
             Self::Stopped => "stopped before the end; the same command can be given again",
         }
@@ -100,11 +100,11 @@ impl Exit {
         }
     }
 
-    /// The exit of statistics that were made. Keys that could not be read are listed.
+    /// The exit of statistics that were made. Keys that could not be read are listed; that some count twice is said.
     pub(crate) fn of_statistics(receipt: &StatsReceipt) -> Self {
         match receipt.outcome {
             Outcome::Stopped(_) => Self::Stopped,
-            Outcome::Done if receipt.unread.count == 0 => Self::Done,
+            Outcome::Done if receipt.unread.count == 0 && !receipt.counts_twice => Self::Done,
             Outcome::Done | Outcome::Different | Outcome::NotAllMoved => Self::NotAllMoved,
         }
     }

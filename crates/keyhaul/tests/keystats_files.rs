@@ -95,6 +95,33 @@ fn records_of_known_lengths() {
 }
 
 #[test]
+fn long_names_in_a_file() {
+    let (folder, server) = (
+        Folder::new(),
+        Server::builder(Version::REDIS_7_0)
+            .arg("rdbcompression", "no")
+            .start(),
+    );
+    let (mut pipe, mut expected) = (redis::pipe(), Sizes::new());
+    for n in 0..900_usize {
+        let name = format!("{n}:{}", "n".repeat(n % 3 * 2000));
+        pipe.cmd("SET").arg(&name).arg("v").ignore();
+        expected.insert(
+            name.clone().into_bytes(),
+            1 + text_bytes(name.len()) + text_bytes(1),
+        );
+    }
+    let () = pipe.query(&mut server.client()).expect("is written");
+    let told = keystats(&[
+        "memkeys",
+        &uri(&saved(&server, &folder, "a.rdb")),
+        "--mem-limit",
+        "0",
+    ]);
+    assert_eq!(sizes_told(&told.stdout), expected);
+}
+
+#[test]
 fn files_of_every_version_and_kind() {
     for (dump, _) in DUMPS {
         let file = uri(fixture(dump).to_str().unwrap());

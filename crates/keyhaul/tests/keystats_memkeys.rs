@@ -176,6 +176,39 @@ fn samples_are_those_that_were_asked_for() {
 }
 
 #[test]
+fn long_names_behind_a_db_of_short_ones() {
+    let server = Server::start(Version::REDIS_7_0);
+    for (db, keys, name_bytes) in [(0, 3000, 1), (1, 300, 20_000)] {
+        let mut pipe = redis::pipe();
+        for n in 0..keys {
+            let name = format!("{}:{n}", "n".repeat(name_bytes));
+            pipe.cmd("SET").arg(name).arg("v").ignore();
+        }
+        let () = pipe.query(&mut server.connection(db)).unwrap();
+    }
+    run(&server, 0, "CONFIG SET slowlog-max-len 20000");
+    run(&server, 0, "CONFIG SET slowlog-log-slower-than 0");
+    let ran = keystats(&["memkeys", &server.uri(), "--mem-limit", "0"]);
+    run(&server, 0, "CONFIG SET slowlog-log-slower-than -1");
+    let expected = [sizes_of(&server, 0), sizes_of(&server, 1)];
+    let expected: Sizes = expected.into_iter().flatten().collect();
+    assert_eq!(sizes_told(&ran.stdout), expected);
+    // What is known of the names of one db says nothing of those of another.
+    type Entry = (u64, u64, u64, Vec<String>, String, String);
+    let mut link = server.client();
+    let entries: Vec<Entry> = cmd("SLOWLOG").arg("GET").arg(-1).query(&mut link).unwrap();
+    let is_first = |words: &[String]| words.starts_with(&["SCAN".into(), "0".into()]);
+    let first = entries.iter().filter(|entry| is_first(&entry.3));
+    let counts: Vec<_> = first.filter_map(|entry| entry.3.last()).collect();
+    assert_eq!(
+        counts.iter().filter(|count| **count == "100").count(),
+        2,
+        "{counts:?}"
+    );
+    assert!(!counts.iter().any(|count| *count == "1000"), "{counts:?}");
+}
+
+#[test]
 fn every_node_of_a_cluster() {
     let cluster = Cluster::start(Version::REDIS_7_0, 3);
     let dataset = Dataset {

@@ -4,8 +4,11 @@
 
 mod common;
 
+use std::process::Command;
+
+use common::DEADLINE;
 use common::keystats::{keystats, shards_of, sizes_of};
-use keyhaul_testkit::{Cluster, Dataset, Server, Version};
+use keyhaul_testkit::{Cluster, Dataset, Server, Version, process};
 use redis::{Value as Reply, cmd};
 use serde_json::{Value, json};
 
@@ -206,6 +209,103 @@ fn pages_and_tables_beside_it() {
     assert!(page.contains("\\u003c/script\\u003e\\u003cimg") && !page.contains(evil));
     let totals = std::fs::read_to_string(path("tables/totals.csv")).unwrap();
     assert!(totals.starts_with("name,value\nkeys,3\n"), "{totals}");
+}
+
+#[test]
+fn an_output_that_cannot_be_written() {
+    let server = Server::start(Version::VALKEY_8_0);
+    let mut link = server.client();
+    let () = cmd("SET").arg("a:1").arg("b").query(&mut link).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (html, csv, state) = (path("r.html"), path("tables"), path("state"));
+    let uri = server.uri();
+    let args = [
+        "report",
+        &uri,
+        "--html",
+        &html,
+        "--csv",
+        &csv,
+        "--state-dir",
+        &state,
+    ];
+    let binary = env!("CARGO_BIN_EXE_keyhaul");
+    let mut shell = Command::new("bash");
+    let line = format!("{binary} keystats {} > /dev/full", args.join(" "));
+    shell.args(["-c", &line]);
+    let ran = process::run(shell, DEADLINE);
+    assert_eq!(ran.code, Some(5), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("cannot write to standard output"),
+        "{}",
+        ran.stderr
+    );
+    for file in [
+        &html,
+        &path("tables/totals.csv"),
+        &path("tables/shards.csv"),
+    ] {
+        std::fs::remove_file(file).expect("was written");
+    }
+    // The same command reads nothing again: not even what is new.
+    let () = cmd("SET").arg("a:2").arg("b").query(&mut link).unwrap();
+    let ran = keystats(&args);
+    assert!(
+        ran.stderr.contains("goes on where an earlier run"),
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        ran.stdout.contains("  keys             1\n"),
+        "{}",
+        ran.stdout
+    );
+    assert!(std::fs::read_to_string(&html).unwrap().contains("a:1"));
+    assert_eq!(std::fs::read_dir(&state).unwrap().count(), 0);
+    assert!(keystats(&args).stdout.contains("  keys             2\n"));
+}
+
+#[test]
+fn what_a_server_evicts_stays_as_it_was() {
+    for (version, policy, lengths, remark) in [
+        (
+            Version::REDIS_7_0,
+            "allkeys-lru",
+            0,
+            "so that elements of its keys are not known",
+        ),
+        (
+            Version::REDIS_7_0,
+            "noeviction",
+            1,
+            "touches each key's LRU or LFU record",
+        ),
+        (Version::VALKEY_8_0, "allkeys-lfu", 1, ""),
+    ] {
+        let server = Server::builder(version)
+            .arg("maxmemory", "200mb")
+            .arg("maxmemory-policy", policy)
+            .start();
+        let mut link = server.client();
+        let () = cmd("RPUSH")
+            .arg("l")
+            .arg(&[1, 2, 3])
+            .query(&mut link)
+            .unwrap();
+        let () = cmd("CONFIG").arg("RESETSTAT").query(&mut link).unwrap();
+        let ran = keystats(&["report", "--json", &server.uri()]);
+        let stats: String = cmd("INFO").arg("commandstats").query(&mut link).unwrap();
+        // One more was the question whether it may be asked.
+        let calls = format!("cmdstat_llen:calls={},", lengths + 1);
+        assert!(stats.contains(&calls), "{version} {policy}: {stats}");
+        let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!(report["totals"]["elements"], 3 * lengths);
+        assert_eq!(report["totals"]["keys"], 1);
+        assert!(ran.stderr.contains(remark), "{}", ran.stderr);
+        let names_it = ran.stderr.contains("CLIENT NO-TOUCH");
+        assert_eq!(names_it, !remark.is_empty(), "{}", ran.stderr);
+    }
 }
 
 #[test]

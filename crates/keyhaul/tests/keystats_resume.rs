@@ -255,6 +255,23 @@ fn a_server_that_is_restarted_on_the_way() {
 }
 
 #[test]
+fn a_report_that_counts_twice() {
+    let ((mut server, _), state) = (server(), Folder::new());
+    let uri = server.uri();
+    let job = Job {
+        args: vec!["report", &uri, "--json"],
+        state: &state,
+    };
+    let process = job.start_and_wait();
+    server.shutdown_save();
+    server.restart();
+    let ran = process.wait(DEADLINE);
+    assert_eq!(ran.code, Some(4), "{}", ran.stderr);
+    assert!(ran.stderr.contains("counts twice"), "{}", ran.stderr);
+    assert_eq!(job.files(), Vec::<String>::new());
+}
+
+#[test]
 fn a_run_that_is_running() {
     let ((server, _), state) = (server(), Folder::new());
     let uri = server.uri();

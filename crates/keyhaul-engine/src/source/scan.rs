@@ -73,7 +73,7 @@ pub(crate) struct Scanner {
     /// Where an earlier run left off, and where this one is; `None`: it is not to be resumed.
     pub track: Option<Arc<ScanTrack>>,
     pub starts: Vec<ScanPosition>,
-    /// COUNT of the next page, from [`COUNT_FIRST`] on.
+    /// COUNT of the next page, from [`COUNT_FIRST`] on in each db.
     pub count: u32,
 }
 
@@ -92,6 +92,8 @@ impl Scanner {
                 Some(cursor) => cursor,
                 None => 0,
             };
+            // Nothing is known of the names of another db.
+            self.count = COUNT_FIRST;
             let end = self.scan_db(db, cursor, &mut run_id, &slots).await;
             if let Some(track) = &self.track {
                 track.save_now();

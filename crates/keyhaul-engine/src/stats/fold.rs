@@ -71,6 +71,9 @@ pub(super) struct Note {
     pub size_bytes: u64,
     /// One of each node at most.
     pub positions: Vec<Position>,
+    /// Keys in it count twice.
+    #[serde(default)]
+    pub counts_twice: bool,
     pub state: Value,
 }
 
@@ -86,6 +89,8 @@ pub(super) struct Fold<'a, C> {
     pub collector: &'a mut C,
     pub totals: Totals,
     pub positions: Vec<Position>,
+    /// Keys were read again, and what was counted of them could not be taken back.
+    pub counts_twice: bool,
     /// `None`: nothing is written down.
     pub checkpoint: Option<Arc<Checkpoint>>,
     pub ledger: Arc<Ledger>,
@@ -143,21 +148,32 @@ impl<C: Collector> Fold<'_, C> {
             self.ledger.halt(e.to_string());
             return Err(GaveUp);
         }
-        if let Some(position) = page.position {
-            self.positions
-                .retain(|known| known.node_id != position.node_id);
-            self.positions.push(position);
+        match page.position {
+            Some(position) => {
+                self.positions
+                    .retain(|known| known.node_id != position.node_id);
+                self.positions.push(position);
+            }
+            // A node without one is taken for one of which nothing was told.
+            None => self.write_down_nothing(),
         }
         Ok(())
     }
 
     fn take_back(&mut self, again: &ReadAgain) {
-        match self.collector.can_take_back() {
-            true => self.collector.take_back(again),
-            false => self.ledger.remark(
-                "what was counted of the keys that were read again counts twice: give the command again when nothing moves".into(),
-            ),
+        if self.collector.can_take_back() {
+            return self.collector.take_back(again);
         }
+        self.count_twice();
+    }
+
+    /// Says that keys count twice.
+    pub(super) fn count_twice(&mut self) {
+        self.counts_twice = true;
+        self.ledger.remark(
+            "what was counted of the keys that were read again counts twice: give the command again when nothing moves"
+                .into(),
+        );
     }
 
     /// From here on. A later run begins anew.
@@ -179,6 +195,7 @@ impl<C: Collector> Fold<'_, C> {
             keys: self.totals.keys,
             size_bytes: self.totals.size_bytes,
             positions: self.positions.clone(),
+            counts_twice: self.counts_twice,
             state,
         };
         // Nothing in it is refused by JSON.

@@ -23,7 +23,7 @@ use crate::stats::link::LinkOptions;
 use crate::stats::node::Rules;
 use crate::stats::records::{FileRules, read_file};
 use crate::stats::servers::{Servers, Starts};
-use crate::stats::{Collector, ReadAgain, StatsOptions, StatsReceipt, Wanted};
+use crate::stats::{Collector, Kept, ReadAgain, StatsOptions, StatsReceipt, Wanted};
 use crate::transform::KeyFilter;
 
 /// Pages between readers and what takes them in.
@@ -123,6 +123,7 @@ impl StatsJob {
             collector,
             totals: Totals::default(),
             positions: Vec::new(),
+            counts_twice: false,
             checkpoint: self.checkpoint.clone(),
             ledger: ledger.clone(),
         };
@@ -139,10 +140,13 @@ impl StatsJob {
             Some(_) => Phase::Stopped,
             None => Phase::Done,
         });
-        let totals = fold.totals;
+        let (totals, counts_twice) = (fold.totals, fold.counts_twice);
         let can_go_on = fold.checkpoint.is_some();
-        let saved = self.close_checkpoint(&ledger, stopped.is_some(), can_go_on);
-        receipt(&ledger, stopped, totals, saved, began)
+        let left = self.close_checkpoint(&ledger, stopped.is_some(), can_go_on);
+        StatsReceipt {
+            counts_twice,
+            ..receipt(&ledger, stopped, totals, left, began)
+        }
     }
 
     async fn read_all<C: Collector>(
@@ -229,32 +233,45 @@ impl StatsJob {
         Some(checkpoint.path().with_extension("rows"))
     }
 
-    /// At the end: a pass that is done leaves nothing. Returns where that of one is which is not.
-    fn close_checkpoint(
-        &self,
-        ledger: &Ledger,
-        is_stopped: bool,
-        can_go_on: bool,
-    ) -> Option<PathBuf> {
-        let checkpoint = self.checkpoint.as_ref()?;
-        if is_stopped && can_go_on {
-            return match checkpoint.failure() {
-                None => Some(checkpoint.path().to_owned()),
-                Some(reason) => {
-                    ledger.remark(format!(
-                        "how far it came could not be saved all the time ({reason}): the same command may begin anew"
-                    ));
-                    None
+    /// At the end: what is left for a later run.
+    fn close_checkpoint(&self, ledger: &Ledger, is_stopped: bool, can_go_on: bool) -> Left {
+        let Some((checkpoint, rows)) = self.checkpoint.clone().zip(self.rows_path()) else {
+            return Left::default();
+        };
+        let (failure, path) = (checkpoint.failure(), checkpoint.path().to_owned());
+        let kept = Kept { checkpoint, rows };
+        match (can_go_on, is_stopped, failure) {
+            (true, false, _) => Left {
+                kept: Some(kept),
+                ..Left::default()
+            },
+            (true, true, None) => Left {
+                saved: Some(path),
+                ..Left::default()
+            },
+            (true, true, Some(reason)) => {
+                ledger.remark(format!(
+                    "how far it came could not be saved all the time ({reason}): the same command may begin anew"
+                ));
+                Left::default()
+            }
+            (false, _, _) => {
+                if let Some(line) = kept.remove() {
+                    ledger.remark(line);
                 }
-            };
+                Left::default()
+            }
         }
-        if let Err(e) = checkpoint.finish() {
-            ledger.remark(keyhaul_client::chain(&e));
-        }
-        // It may never have been made.
-        let _ = std::fs::remove_file(self.rows_path()?);
-        None
     }
+}
+
+/// What a pass leaves for a later run.
+#[derive(Debug, Default)]
+struct Left {
+    /// Where that of one lies that stopped.
+    saved: Option<PathBuf>,
+    /// That of one that is done.
+    kept: Option<Kept>,
 }
 
 /// What makes another run the same pass.
@@ -283,8 +300,13 @@ async fn go_on<C: Collector>(
     let Some(note) = earlier.stats.and_then(|note| Note::deserialize(note).ok()) else {
         return Ok(Starts::new());
     };
+    if note.positions.is_empty() {
+        return Ok(Starts::new());
+    }
     let starts = servers.starts(&note.positions).await?;
-    let again = nodes_without(servers, &starts);
+    let topology = servers.site.routing.topology();
+    let primaries = topology.primaries.iter().map(|node| node.id.as_str());
+    let again = read_again(&note.positions, primaries, |id| starts.contains_key(id));
     if starts.is_empty() || !(again.is_empty() || fold.collector.can_take_back()) {
         ledger.remark(
             "an earlier run of this command was stopped, and the servers are not the processes that they were, or slots moved: it begins anew".into(),
@@ -308,11 +330,22 @@ async fn go_on<C: Collector>(
     for key in &earlier.not_moved {
         ledger.not_moved(key.db, &key.key, key.reason.clone());
     }
-    for (name, slots) in again {
-        ledger.remark(format!(
-            "{name} is not the process that it was when the earlier run stopped, or its slots moved: it is read from the start"
-        ));
+    for node in topology
+        .primaries
+        .iter()
+        .filter(|node| again.contains(&node.id))
+    {
+        if note.positions.iter().any(|known| known.node_id == node.id) {
+            ledger.remark(format!(
+                "{} is not the process that it was when the earlier run stopped, or its slots moved: it is read from the start",
+                node.address
+            ));
+        }
+        let slots = topology.slots_of(&node.id);
         fold.collector.take_back(&ReadAgain { db: None, slots });
+    }
+    if note.counts_twice {
+        fold.count_twice();
     }
     fold.totals = Totals {
         keys: note.keys,
@@ -327,21 +360,25 @@ async fn go_on<C: Collector>(
     Ok(starts)
 }
 
-/// Names and slots of the primaries that are read from their start.
-fn nodes_without(servers: &Servers, starts: &Starts) -> Vec<(String, keyhaul_client::SlotSet)> {
-    let topology = servers.site.routing.topology();
-    let primaries = topology.primaries.iter();
-    let others = primaries.filter(|node| !starts.contains_key(&node.id));
-    others
-        .map(|node| (node.address.to_string(), topology.slots_of(&node.id)))
-        .collect()
+/// The primaries of whose slots an earlier run may have told keys that are told again, by id.
+fn read_again<'a>(
+    positions: &[Position],
+    primaries: impl Iterator<Item = &'a str>,
+    goes_on: impl Fn(&str) -> bool,
+) -> Vec<String> {
+    // Then a node without a position had told nothing: those that had serve the slots that they served.
+    if positions.iter().all(|position| goes_on(&position.node_id)) {
+        return Vec::new();
+    }
+    let others = primaries.filter(|id| !goes_on(id));
+    others.map(str::to_owned).collect()
 }
 
 fn receipt(
     ledger: &Ledger,
     stopped: Option<String>,
     totals: Totals,
-    saved: Option<PathBuf>,
+    left: Left,
     began: Instant,
 ) -> StatsReceipt {
     let now = ledger.progress.snapshot();
@@ -360,7 +397,35 @@ fn receipt(
         retries: now.retries,
         time: began.elapsed(),
         keys_this_run: totals.keys.saturating_sub(before),
-        saved,
+        saved: left.saved,
+        kept: left.kept,
+        counts_twice: false,
         remarks: ledger.remarks(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_that_are_read_again() {
+        let position = |id: &str| Position {
+            node_id: id.into(),
+            process: String::new(),
+            db: 0,
+            cursor: 7,
+        };
+        let again = |known: &[&str], going_on: &[&str]| {
+            let positions: Vec<_> = known.iter().map(|id| position(id)).collect();
+            let primaries = ["a", "b", "c"].into_iter();
+            read_again(&positions, primaries, |id| going_on.contains(&id)).concat()
+        };
+        assert_eq!(again(&["a", "b", "c"], &["a", "b", "c"]), "");
+        // `c` had told nothing.
+        assert_eq!(again(&["a", "b"], &["a", "b"]), "");
+        // Slots of `a` may be those of `c` by now.
+        assert_eq!(again(&["a", "b"], &["b"]), "ac");
+        assert_eq!(again(&["gone", "b"], &["b"]), "ac");
     }
 }

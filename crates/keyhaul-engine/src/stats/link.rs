@@ -15,6 +15,8 @@ pub(super) struct NodeLink {
     pub node_id: String,
     pub options: LinkOptions,
     connection: Option<ReadConnection>,
+    /// Commands that count as use of a key would change what this server evicts.
+    use_matters: bool,
     /// The replica that was read last: its cursors go on.
     replica: Option<Address>,
     patience: Patience,
@@ -37,6 +39,7 @@ impl NodeLink {
             node_id,
             options,
             connection: None,
+            use_matters: false,
             replica: None,
             patience: Patience::new(options.retry_for),
         }
@@ -71,9 +74,14 @@ impl NodeLink {
             }
         };
         if self.options.uses_keys {
-            connection.leave_untouched().await?;
+            self.use_matters = use_matters(&mut connection, ledger).await?;
         }
         Ok(connection)
+    }
+
+    /// Whether commands that count as use of a key may be sent over the connection that is open.
+    pub(super) fn may_use_keys(&self) -> bool {
+        self.options.uses_keys && !self.use_matters
     }
 
     /// `None`: no replica can be read.
@@ -172,6 +180,39 @@ impl NodeLink {
     }
 }
 
+/// Makes the server keep its records of use as they are; where it cannot, finds out whether it evicts by them.
+async fn use_matters(
+    connection: &mut ReadConnection,
+    ledger: &Ledger,
+) -> Result<bool, ClientError> {
+    if connection.leave_untouched().await? {
+        return Ok(false);
+    }
+    let address = connection.address().clone();
+    let info = match connection.info(Some("memory")).await {
+        Ok(info) => info,
+        Err(ClientError::Server { error, .. }) if error.is_forbidden() => String::new(),
+        Err(e) => return Err(e),
+    };
+    let policy = evicts_by_use(&info);
+    ledger.remark(match policy {
+        Some(policy) => format!(
+            "{address} evicts by {policy} and takes no CLIENT NO-TOUCH (Redis 7.2, right +client|no-touch): reading lengths would change what it evicts, so that elements of its keys are not known"
+        ),
+        None => format!(
+            "reading lengths touches each key's LRU or LFU record on {address}, as it takes no CLIENT NO-TOUCH (Redis 7.2, right +client|no-touch)"
+        ),
+    });
+    Ok(policy.is_some())
+}
+
+/// The policy by which INFO says that keys are evicted, where that goes by their use.
+fn evicts_by_use(info: &str) -> Option<&str> {
+    let has_limit = info_value(info, "maxmemory").is_some_and(|bytes| bytes != "0");
+    info_value(info, "maxmemory_policy")
+        .filter(|policy| has_limit && (policy.ends_with("lru") || policy.ends_with("lfu")))
+}
+
 fn info_value<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     let mut pairs = info
         .lines()
@@ -208,6 +249,21 @@ fn replicas(info: &str) -> Vec<Address> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn policies_that_go_by_use() {
+        for (limit, policy, evicts) in [
+            ("100", "allkeys-lru", true),
+            ("100", "volatile-lfu", true),
+            ("0", "allkeys-lru", false),
+            ("100", "noeviction", false),
+            ("100", "volatile-ttl", false),
+        ] {
+            let info = format!("maxmemory:{limit}\r\nmaxmemory_policy:{policy}\r\n");
+            assert_eq!(evicts_by_use(&info), evicts.then_some(policy), "{info}");
+        }
+        assert_eq!(evicts_by_use(""), None);
+    }
 
     #[test]
     fn replicas_that_info_tells() {

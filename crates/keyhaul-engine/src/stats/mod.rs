@@ -7,6 +7,7 @@
 mod collector;
 mod fold;
 mod job;
+mod kept;
 mod key_facts;
 mod key_text;
 mod link;
@@ -24,6 +25,7 @@ pub mod report;
 
 pub use collector::{Collector, ReadAgain};
 pub use job::StatsJob;
+pub use kept::Kept;
 pub use key_facts::KeyFacts;
 pub use key_text::key_text;
 pub use mem_keys::{MemKey, MemKeys, ROWS_REMEMBERED_MAX, TellRows};

@@ -19,7 +19,7 @@ use crate::ledger::Ledger;
 use crate::patience::GaveUp;
 use crate::progress::Progress;
 use crate::site::run_id_of;
-use crate::source::scan::{ScanEnd, next_count, slots_text};
+use crate::source::scan::{COUNT_FIRST, ScanEnd, next_count, slots_text};
 use crate::stats::fold::{KeyRow, Page, Position, Told};
 use crate::stats::link::NodeLink;
 use crate::stats::{ReadAgain, key_text};
@@ -32,7 +32,8 @@ pub(super) struct Rules {
     pub scan: ScanOptions,
     pub filter: Arc<KeyFilter>,
     pub asked: FactsAsked,
-    /// Whether the lengths of values are asked for; their types are, then.
+    /// Whether the lengths of values are asked for, where the server's records of use stay out of it; their types are,
+    /// then.
     pub lengths: bool,
 }
 
@@ -52,7 +53,7 @@ pub(super) struct NodeReader {
     /// Only keys of these slots; `None`: all.
     pub slots: Option<SlotSet>,
     pub start: Option<Start>,
-    /// COUNT of the next page, from [`COUNT_FIRST`](crate::source::scan::COUNT_FIRST) on.
+    /// COUNT of the next page, from [`COUNT_FIRST`] on in each db.
     pub count: u32,
     pub output: mpsc::Sender<Told>,
     pub ledger: Arc<Ledger>,
@@ -127,6 +128,8 @@ impl NodeReader {
                     (reading.cursor, reading.run_id) = (position.cursor, Some(run_id.clone()));
                 }
             }
+            // Nothing is known of the names of another db.
+            self.count = COUNT_FIRST;
             if self.read_db(reading).await? == ScanEnd::NodeLost {
                 return Ok(ScanEnd::NodeLost);
             }
@@ -183,7 +186,7 @@ impl NodeReader {
                     let facts = connection.next_facts(keys, wanted, Asking::No).await?;
                     self.take_facts(reading.db, &mut batch, facts)?;
                     self.look_for_strays(reading.db, &mut batch).await?;
-                    if self.rules.lengths {
+                    if self.rules.lengths && self.link.may_use_keys() {
                         let (connection, _) = self.link.get(&self.ledger).await?;
                         connection.ask_lengths(with_kinds(&batch.rows));
                         connection.send_asked().await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::options::CopyOptions;
 use crate::receipt::Outcome;
-use crate::stats::NotMoved;
+use crate::stats::{Kept, NotMoved};
 
 /// What is to be known of each key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +52,18 @@ pub struct StatsReceipt {
     pub keys_this_run: u64,
     /// Where a pass that stopped saved how far it came; `None`: the same command starts over.
     pub saved: Option<PathBuf>,
+    /// Of a pass that is done: [`StatsReceipt::settle`] removes it.
+    pub kept: Option<Kept>,
+    /// Keys had to be read again, and what was counted of them before counts as well.
+    pub counts_twice: bool,
     /// Things worth a line.
     pub remarks: Vec<String>,
+}
+
+impl StatsReceipt {
+    /// What was made of the pass is out: the same command begins anew from now on. Until then it would be at its end at once.
+    pub fn settle(&mut self) {
+        let failed = self.kept.take().and_then(|kept| kept.remove());
+        self.remarks.extend(failed);
+    }
 }

@@ -23,6 +23,8 @@ use crate::transform::KeyFilter;
 const PORTION_BYTES: usize = 512 * 1024;
 /// Keys that are told at once.
 const PAGE_KEYS: usize = 1000;
+/// Their names together, bytes, and that of the last one.
+const PAGE_NAMES_BYTES: usize = 256 * 1024;
 
 /// What is read of files, and how.
 #[derive(Debug, Clone)]
@@ -78,6 +80,7 @@ pub(super) fn read_file(
             rows: Vec::new(),
             position: None,
         },
+        names_bytes: 0,
     };
     let ended = reader.run();
     let ended = reader.flush().and(ended);
@@ -109,6 +112,8 @@ struct Reader<'a> {
     output: &'a mpsc::Sender<Told>,
     ledger: &'a Ledger,
     page: Page,
+    /// The names on the page.
+    names_bytes: usize,
 }
 
 impl Reader<'_> {
@@ -190,10 +195,12 @@ impl Reader<'_> {
     }
 
     fn take(&mut self, db: u32, row: KeyRow) -> Result<(), Ended> {
-        if self.page.db != db || self.page.rows.len() >= PAGE_KEYS {
+        let is_full = self.page.rows.len() >= PAGE_KEYS || self.names_bytes >= PAGE_NAMES_BYTES;
+        if self.page.db != db || is_full {
             self.flush()?;
             self.page.db = db;
         }
+        self.names_bytes += row.key.len();
         self.page.rows.push(row);
         Ok(())
     }
@@ -207,6 +214,7 @@ impl Reader<'_> {
             rows: std::mem::take(&mut self.page.rows),
             position: None,
         };
+        self.names_bytes = 0;
         let sent = self.output.blocking_send(Told::Page(page));
         sent.map_err(|_| Ended::Stopped)
     }

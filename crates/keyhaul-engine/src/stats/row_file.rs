@@ -21,6 +21,8 @@ use crate::stats::MemKey;
 
 /// Rows that are read at once.
 const ROWS_AT_ONCE: usize = 1000;
+/// Their names together, bytes, and that of the last one.
+const NAMES_AT_ONCE_BYTES: usize = 256 * 1024;
 /// A name is no longer, bytes: the longest that a server takes by default.
 const NAME_BYTES_MAX: u32 = 512 * 1024 * 1024;
 
@@ -144,9 +146,13 @@ impl Iterator for Rows {
     fn next(&mut self) -> Option<Self::Item> {
         let input = self.input.as_mut()?;
         let mut rows = Vec::new();
-        while rows.len() < ROWS_AT_ONCE && input.limit() > 0 {
+        let mut names_bytes = 0;
+        while rows.len() < ROWS_AT_ONCE && names_bytes < NAMES_AT_ONCE_BYTES && input.limit() > 0 {
             match read_row(input) {
-                Ok(row) => rows.push(row),
+                Ok(row) => {
+                    names_bytes += row.key.len();
+                    rows.push(row);
+                }
                 Err(e) => return Some(Err(e)),
             }
         }

@@ -65,6 +65,7 @@ impl Servers {
             };
             let strays = LinkOptions {
                 prefers_replica: false,
+                uses_keys: false,
                 ..self.link
             };
             let reader = NodeReader {

@@ -1,5 +1,7 @@
 //! CSV as RFC 4180 has it, but for line ends: those are line feeds.
 
+use std::io::{self, Write};
+
 use keyhaul_engine::stats::{MemKey, ShardRow, key_text};
 
 /// The first line of `memkeys`.
@@ -7,8 +9,19 @@ pub(crate) const MEM_KEYS_HEADER: &str = "key,size_bytes\n";
 /// The first line of `slots`.
 pub(crate) const SLOTS_HEADER: &str = "shard,slot_start,slot_end,size_bytes\n";
 
+/// Writes rows of `memkeys`: one after the other, as names may be long.
+pub(crate) fn write_mem_keys(out: &mut impl Write, rows: &[MemKey]) -> io::Result<()> {
+    let mut text = Vec::new();
+    for row in rows {
+        text.clear();
+        push_mem_key(&mut text, row);
+        out.write_all(&text)?;
+    }
+    out.flush()
+}
+
 /// Appends a row of `memkeys`.
-pub(crate) fn push_mem_key(text: &mut Vec<u8>, row: &MemKey) {
+fn push_mem_key(text: &mut Vec<u8>, row: &MemKey) {
     match std::str::from_utf8(&row.key) {
         Ok(key) => push_field(text, key),
         Err(_) => push_field(text, &key_text(&row.key)),

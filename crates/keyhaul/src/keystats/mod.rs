@@ -15,7 +15,7 @@ mod text_table;
 #[cfg(test)]
 mod sample;
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -93,6 +93,7 @@ async fn mem_keys(
         // `| head`: the reader has seen enough.
         return Ok(Exit::Done);
     }
+    receipt.settle();
     if keys.dbs() > 1 {
         receipt.remarks.push(format!(
             "the rows are of {} dbs, and do not say which: choose one with --db",
@@ -107,17 +108,17 @@ async fn mem_keys(
     }
     let limit = size::show(limit_bytes);
     let found = format!("{} above {limit}", count(keys.rows(), "key"));
-    Ok(sum_up(&receipt, request, &found, screen))
+    let exit = Exit::of_statistics(&receipt);
+    Ok(sum_up(&receipt, request, &found, exit, screen))
 }
 
 /// Writes rows as they are found.
 fn write_rows(rows: &[MemKey], is_closed: &AtomicBool) -> io::Result<()> {
-    let mut text = Vec::new();
-    for row in rows {
-        csv::push_mem_key(&mut text, row);
-    }
     // A reader that is slow must not hold up other tasks.
-    tokio::task::block_in_place(|| write_stdout(&text)).map_err(|e| {
+    let written = tokio::task::block_in_place(|| {
+        csv::write_mem_keys(&mut BufWriter::new(io::stdout().lock()), rows)
+    });
+    written.map_err(|e| {
         if e.kind() == io::ErrorKind::BrokenPipe {
             is_closed.store(true, Ordering::Relaxed);
         }
@@ -132,7 +133,7 @@ async fn slots(
     screen: &Screen,
     stop: CancellationToken,
 ) -> anyhow::Result<Exit> {
-    let (receipt, sums) = run(job, request, SlotSums::default(), screen, stop).await?;
+    let (mut receipt, sums) = run(job, request, SlotSums::default(), screen, stop).await?;
     let rows = sums.shards(split);
     // Sums of a part would be taken for those of the whole.
     if !matches!(receipt.outcome, Outcome::Stopped(_)) {
@@ -140,6 +141,9 @@ async fn slots(
         rows.iter().for_each(|row| csv::push_shard(&mut text, row));
         let mut stdout = io::stdout().lock();
         let written = stdout.write_all(&text).and_then(|()| stdout.flush());
+        if !is_lost(&written) {
+            receipt.settle();
+        }
         written.context("cannot write to standard output")?;
     }
     let found = format!(
@@ -147,7 +151,8 @@ async fn slots(
         count(rows.len() as u64, "shard"),
         size::show_count(split.count() as u64)
     );
-    Ok(sum_up(&receipt, request, &found, screen))
+    let exit = Exit::of_statistics(&receipt);
+    Ok(sum_up(&receipt, request, &found, exit, screen))
 }
 
 async fn report(
@@ -157,16 +162,38 @@ async fn report(
     screen: &Screen,
     stop: CancellationToken,
 ) -> anyhow::Result<Exit> {
+    if let Some(folder) = &output.csv {
+        folder.make()?;
+    }
     let builder = ReportBuilder::new(output.options.clone());
-    let (receipt, builder) = run(job, request, builder, screen, stop).await?;
+    let (mut receipt, builder) = run(job, request, builder, screen, stop).await?;
     let mut report = builder.finish();
     let found = count(report.totals.sum.keys, "key");
+    let mut exit = Exit::of_statistics(&receipt);
     // A report on a part would be taken for one on the whole.
     if !matches!(receipt.outcome, Outcome::Stopped(_)) {
         report.about = about(&receipt, request);
-        write_report(&report, output)?;
+        let lost = write_report(&report, output);
+        lost.iter()
+            .for_each(|line| screen.line(&format!("error: {line}")));
+        if lost.is_empty() {
+            receipt.settle();
+        } else {
+            exit = exit.with_lost_output();
+        }
+        if !lost.is_empty() && receipt.kept.is_some() {
+            receipt.remarks.push(
+                "the same command writes the report at once, without reading all keys again".into(),
+            );
+        }
     }
-    Ok(sum_up(&receipt, request, &found, screen))
+    Ok(sum_up(&receipt, request, &found, exit, screen))
+}
+
+/// Whether something was not written that somebody would have read.
+fn is_lost(written: &io::Result<()>) -> bool {
+    let reason = written.as_ref().err();
+    reason.is_some_and(|e| e.kind() != io::ErrorKind::BrokenPipe)
 }
 
 fn about(receipt: &StatsReceipt, request: &KeystatsRequest) -> About {
@@ -185,20 +212,29 @@ fn about(receipt: &StatsReceipt, request: &KeystatsRequest) -> About {
     }
 }
 
-fn write_report(report: &Report, output: &ReportOutput) -> anyhow::Result<()> {
+/// Writes everything that can be written, and returns what cannot.
+fn write_report(report: &Report, output: &ReportOutput) -> Vec<String> {
+    let mut lost = Vec::new();
     if let Some(folder) = &output.csv {
-        folder.write(report).context("cannot write CSV files")?;
+        lost.extend(folder.write(report));
     }
-    if let Some(file) = &output.html {
-        let written = file.write(|out| report_html::write(out, report));
-        written.with_context(|| format!("cannot write {}", file.shown().display()))?;
+    if let Some(file) = &output.html
+        && let Err(e) = file.write(|out| report_html::write(out, report))
+    {
+        lost.push(format!("cannot write {}: {e}", file.shown().display()));
     }
     let mut text = Vec::new();
-    match output.is_json {
-        true => report_json::write(&mut text, report)?,
-        false => report_page::write(&mut text, report)?,
+    let made = match output.is_json {
+        true => report_json::write(&mut text, report),
+        false => report_page::write(&mut text, report),
+    };
+    let written = made.and_then(|()| write_stdout(&text));
+    if is_lost(&written)
+        && let Err(e) = written
+    {
+        lost.push(format!("cannot write to standard output: {e}"));
     }
-    write_stdout(&text).context("cannot write to standard output")
+    lost
 }
 
 /// Runs the job while its progress is shown.
@@ -228,12 +264,18 @@ async fn run<C: Collector + 'static>(
     Ok(ended?)
 }
 
-fn sum_up(receipt: &StatsReceipt, request: &KeystatsRequest, found: &str, screen: &Screen) -> Exit {
+fn sum_up(
+    receipt: &StatsReceipt,
+    request: &KeystatsRequest,
+    found: &str,
+    exit: Exit,
+    screen: &Screen,
+) -> Exit {
     let size_of = match request.source {
         Place::Servers(_) => "of memory",
         Place::Files(_) => "of records",
     };
     let source = request.source.to_string();
-    screen.line(&summary::text(receipt, &source, found, size_of));
-    Exit::of_statistics(receipt)
+    screen.line(&summary::text(receipt, exit, &source, found, size_of));
+    exit
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use keyhaul_engine::stats::report::{BigKey, PrefixRow, Report, Spread, Sum};
 
@@ -98,33 +98,93 @@ type Rows = fn(&Report) -> Vec<Vec<String>>;
 
 /// A folder where the files can be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CsvFolder(Vec<OutputFile>);
+pub(crate) struct CsvFolder {
+    option: String,
+    folder: PathBuf,
+}
 
 impl CsvFolder {
-    /// Makes the folder unless it is there, and makes sure that the files can be written in it. `option` is where
-    /// the name came from.
+    /// Makes sure that the folder can be made, or the files be written in it, and leaves the place as it is. `option` is
+    /// where the name came from.
     pub(crate) fn check(option: &str, folder: &Path) -> Result<Self, UsageError> {
-        fs::create_dir_all(folder).map_err(|e| {
-            UsageError::new(format!("{option}: cannot make {}: {e}", folder.display()))
-        })?;
-        let files = TABLES.iter();
-        let files = files.map(|(name, _, _)| OutputFile::check(option, &folder.join(name)));
-        Ok(Self(files.collect::<Result<_, _>>()?))
+        let (option, folder) = (option.to_owned(), folder.to_owned());
+        let checked = Self { option, folder };
+        if checked.folder.is_dir() {
+            checked.files().collect::<Result<Vec<_>, _>>()?;
+        } else {
+            let (above, _) = existing(&checked.folder);
+            tempfile::tempfile_in(&above).map_err(|e| checked.wrong(&e))?;
+        }
+        Ok(checked)
     }
 
-    /// Writes the files, each whole or not at all; those that are there are replaced.
-    pub(crate) fn write(&self, report: &Report) -> io::Result<()> {
-        for (file, (_, columns, rows)) in self.0.iter().zip(TABLES) {
-            file.write(|out| {
+    /// Makes the folder unless it is there.
+    pub(crate) fn make(&self) -> Result<(), UsageError> {
+        fs::create_dir_all(&self.folder).map_err(|e| self.wrong(&e))
+    }
+
+    /// Whether a file there would be in the way of one of these, or of the folder.
+    pub(crate) fn collides_with(&self, file: &Path) -> bool {
+        let (folder, file) = (resolved(&self.folder), resolved(file));
+        folder.starts_with(&file)
+            || TABLES
+                .iter()
+                .any(|(name, ..)| resolved(&folder.join(name)) == file)
+    }
+
+    fn files(&self) -> impl Iterator<Item = Result<OutputFile, UsageError>> {
+        let files = TABLES.iter();
+        files.map(|(name, ..)| OutputFile::check(&self.option, &self.folder.join(name)))
+    }
+
+    fn wrong(&self, reason: &io::Error) -> UsageError {
+        let (option, folder) = (&self.option, self.folder.display());
+        UsageError::new(format!("{option}: cannot make {folder}: {reason}"))
+    }
+
+    /// Writes the files, each whole or not at all; those that are there are replaced. Returns what could not be written.
+    pub(crate) fn write(&self, report: &Report) -> Vec<String> {
+        let mut lost = Vec::new();
+        for (file, (_, columns, rows)) in self.files().zip(TABLES) {
+            let file = match file {
+                Ok(file) => file,
+                Err(e) => {
+                    lost.push(e.to_string());
+                    continue;
+                }
+            };
+            let written = file.write(|out| {
                 let mut text = Vec::new();
                 push_row(&mut text, columns.iter().copied());
                 for row in rows(report) {
                     push_row(&mut text, row.iter().map(String::as_str));
                 }
                 out.write_all(&text)
-            })?;
+            });
+            if let Err(e) = written {
+                lost.push(format!("cannot write {}: {e}", file.shown().display()));
+            }
         }
-        Ok(())
+        lost
+    }
+}
+
+/// The nearest place above or at a path that is there, and what is missing behind it.
+fn existing(path: &Path) -> (PathBuf, PathBuf) {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let found = path.ancestors().find(|above| above.exists());
+    let above = found.unwrap_or(Path::new("/"));
+    let missing = path.strip_prefix(above).unwrap_or(Path::new(""));
+    (above.to_owned(), missing.to_owned())
+}
+
+/// The one name of a place, whether it is there or not.
+fn resolved(path: &Path) -> PathBuf {
+    let (above, missing) = existing(path);
+    let above = fs::canonicalize(&above).unwrap_or(above);
+    match missing.as_os_str().is_empty() {
+        true => above,
+        false => above.join(missing),
     }
 }
 
@@ -359,10 +419,32 @@ mod tests {
         let into = folder.path().join("new/folder");
         let report = sample::report();
         let csv = CsvFolder::check("--csv", &into).unwrap();
-        assert_eq!(fs::read_dir(&into).unwrap().count(), 0);
-        csv.write(&report).unwrap();
-        csv.write(&report).unwrap();
+        assert!(!folder.path().join("new").exists());
+        csv.make().unwrap();
+        assert_eq!(csv.write(&report), Vec::<String>::new());
+        assert_eq!(csv.write(&report), Vec::<String>::new());
         assert_eq!(fs::read_dir(&into).unwrap().count(), TABLES.len());
+        for (file, collides) in [
+            ("new", true),
+            ("new/folder", true),
+            ("new/../new/folder/dbs.csv", true),
+            ("new/folder/r.html", false),
+            ("new/other", false),
+        ] {
+            assert_eq!(
+                csv.collides_with(&folder.path().join(file)),
+                collides,
+                "{file}"
+            );
+        }
+        // What cannot be written keeps nothing else from being written.
+        fs::remove_file(into.join("dbs.csv")).unwrap();
+        fs::create_dir(into.join("dbs.csv")).unwrap();
+        fs::remove_file(into.join("slots.csv")).unwrap();
+        let lost = csv.write(&report);
+        assert!(lost.len() == 1 && lost[0].contains("dbs.csv"), "{lost:?}");
+        fs::remove_dir(into.join("dbs.csv")).unwrap();
+        assert_eq!(csv.write(&report), Vec::<String>::new());
         let table = |name: &str| read(&fs::read_to_string(into.join(name)).unwrap());
         for (name, columns, _) in TABLES {
             let rows = table(name);

@@ -1,6 +1,6 @@
 //! The report as a page for the terminal.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use crate::{duration, size};
 
 /// Most lines of a list; the rest is in the other forms of the report.
 const LINES_MAX: usize = 10;
-/// Most lines of the tree of prefixes.
-const PREFIX_LINES_MAX: usize = 40;
+/// Most prefixes that are shown.
+const PREFIXES_MAX: usize = 40;
 /// A prefix is shown from this part of all bytes on, one of so many.
 const PREFIX_PART_MIN: u64 = 200;
 /// Longest name of a key, characters.
@@ -282,10 +282,9 @@ fn write_prefixes(out: &mut impl Write, report: &Report) -> io::Result<()> {
     }
     title(out, "prefixes")?;
     let least = report.totals.sum.bytes / PREFIX_PART_MIN;
-    let mut lines = Vec::new();
-    prefix_lines(root, 0, least, &report.options.separator, &mut lines);
+    let (lines, left_out) = prefix_lines(root, least, &report.options.separator);
     let all = report.totals.sum.bytes;
-    let fields = lines.iter().take(PREFIX_LINES_MAX).map(|(name, sum)| {
+    let fields = lines.iter().map(|(name, sum)| {
         [
             Field::Text(name.clone()),
             number(sum.keys),
@@ -295,37 +294,64 @@ fn write_prefixes(out: &mut impl Write, report: &Report) -> io::Result<()> {
         ]
     });
     let fields: Vec<_> = fields.collect();
-    write_table(out, ["prefix", "keys", "size", "part", ""], &fields)
+    write_table(out, ["prefix", "keys", "size", "part", ""], &fields)?;
+    match left_out {
+        0 => Ok(()),
+        more => writeln!(
+            out,
+            "  and {} more, which count with those above them, or as (other)",
+            size::show_count(more as u64)
+        ),
+    }
 }
 
-/// What is below a prefix: its children from a size on, and the rest of them in one line. A report's tree is as deep as
-/// was asked for, 16 at most.
-fn prefix_lines(
-    row: &PrefixRow,
-    depth: usize,
-    least: u64,
-    separator: &str,
-    lines: &mut Vec<(String, Sum)>,
-) {
-    let indent = "  ".repeat(depth);
-    let is_shown = |child: &&PrefixRow| child.sum.bytes >= least.max(1);
-    let (mut rest_keys, mut rest_bytes) = (row.sum.keys, row.sum.bytes);
-    let mut children = row.children.iter().filter(is_shown).peekable();
-    let is_leaf = children.peek().is_none();
-    for child in children {
-        rest_keys = rest_keys.saturating_sub(child.sum.keys);
-        rest_bytes = rest_bytes.saturating_sub(child.sum.bytes);
-        let name = cut(&child.name, NAME_CHARS.saturating_sub(indent.len()));
-        lines.push((format!("{indent}{name}{separator}"), child.sum));
-        prefix_lines(child, depth + 1, least, separator, lines);
+/// The prefixes from a size on as a tree, and below each that has some the rest of it in one line. Where they are too many
+/// those are taken that are nearest to the root, of one depth the largest. And how many of the report's are left out.
+fn prefix_lines(root: &PrefixRow, least: u64, separator: &str) -> (Vec<(String, Sum)>, usize) {
+    // By the places of the prefix and of those above it: in the order of the tree.
+    let mut lines = BTreeMap::new();
+    let (mut level, mut shown, mut seen) = (vec![(Vec::new(), root)], 0, 0);
+    while !level.is_empty() {
+        let mut next: Vec<(Vec<usize>, &PrefixRow)> = Vec::new();
+        for (path, row) in &level {
+            let below = row.children.iter().enumerate();
+            next.extend(below.map(|(place, child)| ([&path[..], &[place]].concat(), child)));
+        }
+        seen += next.len();
+        next.sort_by_key(|(_, child)| std::cmp::Reverse(child.sum.bytes));
+        let is_shown = |child: &PrefixRow| child.sum.bytes >= least.max(1);
+        let fitting = next.iter().take_while(|(_, child)| is_shown(child)).count();
+        let taken = fitting.min(PREFIXES_MAX - shown);
+        shown += taken;
+        for (path, child) in next.iter().take(taken) {
+            let indent = "  ".repeat(path.len() - 1);
+            let name = cut(&child.name, NAME_CHARS.saturating_sub(indent.len()));
+            lines.insert(
+                path.clone(),
+                (format!("{indent}{name}{separator}"), child.sum),
+            );
+        }
+        for (path, row) in &level {
+            let of_row = next
+                .iter()
+                .take(taken)
+                .filter(|(below, _)| below.starts_with(path));
+            let mut rest = row.sum;
+            let mut is_leaf = true;
+            for (_, child) in of_row {
+                rest.keys = rest.keys.saturating_sub(child.sum.keys);
+                rest.bytes = rest.bytes.saturating_sub(child.sum.bytes);
+                is_leaf = false;
+            }
+            if !is_leaf && rest.keys > 0 {
+                let indent = "  ".repeat(path.len());
+                let behind = [&path[..], &[usize::MAX]].concat();
+                lines.insert(behind, (format!("{indent}(other)"), rest));
+            }
+        }
+        level = next;
     }
-    if !is_leaf && rest_keys > 0 {
-        let rest = Sum {
-            keys: rest_keys,
-            bytes: rest_bytes,
-        };
-        lines.push((format!("{indent}(other)"), rest));
-    }
+    (lines.into_values().collect(), seen - shown)
 }
 
 fn write_shards(out: &mut impl Write, report: &Report) -> io::Result<()> {
@@ -473,6 +499,29 @@ mod tests {
             "{page}"
         );
         assert!(!page.contains(|c: char| c.is_control() && c != '\n'));
+    }
+
+    #[test]
+    fn prefixes_near_the_root_come_first() {
+        let row = |name: String, keys, children| PrefixRow {
+            name,
+            sum: Sum { keys, bytes: keys },
+            children,
+            ..PrefixRow::default()
+        };
+        let deep = (0..30).map(|n| row(format!("deep{n}"), 10, Vec::new()));
+        let large = row("large".into(), 310, deep.collect());
+        let small = (0..29).map(|n| row(format!("small{n}"), 9, Vec::new()));
+        let children: Vec<_> = [large].into_iter().chain(small).collect();
+        let (lines, left_out) = prefix_lines(&row(String::new(), 600, children), 2, ":");
+        let names: Vec<&str> = lines.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names[..3], ["large:", "  deep0:", "  deep1:"]);
+        assert_eq!(names[11..14], ["  (other)", "small0:", "small1:"]);
+        assert_eq!(names[39..], ["small27:", "small28:", "(other)"]);
+        assert_eq!(
+            (lines[11].1.keys, lines[41].1.keys, left_out),
+            (210, 29, 20)
+        );
     }
 
     #[test]

@@ -43,7 +43,18 @@ pub(super) fn output(args: &ReportArgs) -> Result<ReportOutput, UsageError> {
     };
     let shards = args.shards.trim().parse().ok();
     let shards = shards.filter(|count| ShardSplit::new(*count).is_some());
-    let (html, csv) = (args.html.as_deref(), args.csv.as_deref());
+    let csv = args.csv.as_deref();
+    let csv = csv
+        .map(|path| CsvFolder::check("--csv", path))
+        .transpose()?;
+    let html = args.html.as_deref();
+    if let (Some(html), Some(csv)) = (html, &csv)
+        && csv.collides_with(html)
+    {
+        return Err(UsageError::new(
+            "--html and --csv name the same place: one would replace the other",
+        ));
+    }
     Ok(ReportOutput {
         options: ReportOptions {
             separator: args.separator.clone(),
@@ -61,9 +72,7 @@ pub(super) fn output(args: &ReportArgs) -> Result<ReportOutput, UsageError> {
         html: html
             .map(|path| OutputFile::check("--html", path))
             .transpose()?,
-        csv: csv
-            .map(|path| CsvFolder::check("--csv", path))
-            .transpose()?,
+        csv,
     })
 }
 

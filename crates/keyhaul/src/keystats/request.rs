@@ -345,10 +345,17 @@ mod tests {
                 "--html: cannot write",
             ),
             ("report --csv /dev/null/x", "--csv: cannot make"),
+            ("report --csv /dev/null", "--csv: cannot make"),
+            ("report --html same --csv same", "name the same place"),
+            ("report --csv new --html new/a.html", "no such folder"),
         ] {
             let error = typed_line(line).unwrap_err().to_string();
             assert!(error.contains(reason), "{line}: {error}");
             assert!(!error.contains("pw"), "{line}: {error}");
+        }
+        // Nothing was made.
+        for name in ["same", "new"] {
+            assert!(!std::path::Path::new(name).exists());
         }
     }
 }

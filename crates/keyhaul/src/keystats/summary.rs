@@ -11,8 +11,14 @@ use crate::{duration, size};
 const UNREAD_SHOWN: usize = 5;
 
 /// The lines. `found` says what was found, such as `3 keys above 100 MB`; `size_of` what the sizes are of.
-pub(crate) fn text(receipt: &StatsReceipt, source: &str, found: &str, size_of: &str) -> String {
-    let mut lines = vec![headline(receipt, found), String::new()];
+pub(crate) fn text(
+    receipt: &StatsReceipt,
+    exit: Exit,
+    source: &str,
+    found: &str,
+    size_of: &str,
+) -> String {
+    let mut lines = vec![headline(receipt, exit, found), String::new()];
     let mut row = |name: &str, text: String| lines.push(format!("  {name:10} {text}"));
     row("source", source.to_owned());
     row("looked at", looked_at(receipt, size_of));
@@ -49,11 +55,11 @@ pub(crate) fn text(receipt: &StatsReceipt, source: &str, found: &str, size_of: &
     lines.join("\n")
 }
 
-fn headline(receipt: &StatsReceipt, found: &str) -> String {
-    let exit = Exit::of_statistics(receipt);
+fn headline(receipt: &StatsReceipt, exit: Exit, found: &str) -> String {
     let text = match &receipt.outcome {
         Outcome::Stopped(reason) => format!("stopped before the end: {reason}"),
         Outcome::NotAllMoved => format!("done, but not of all keys: {found}"),
+        _ if receipt.counts_twice => format!("done, but keys count twice: {found}"),
         Outcome::Done | Outcome::Different => format!("done: {found}"),
     };
     match exit {
