@@ -35,7 +35,7 @@ pub(crate) fn from_clap(error: &clap::Error) -> UsageError {
         | ErrorKind::MissingSubcommand
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             let command = match is_of_keystats(error) {
-                true => "keystats memkeys SOURCE",
+                true => "keystats memkeys, slots or report, each with SOURCE",
                 false => "replicate SOURCE TARGET",
             };
             format!("the command is missing or unknown: use keyhaul {command}")
@@ -66,7 +66,7 @@ fn unknown_argument(error: &clap::Error) -> String {
         name.starts_with('-') && name.chars().all(|c| c == '-' || c.is_ascii_alphanumeric());
     if !is_option_name {
         return match is_of_keystats(error) {
-            true => "an argument too many: the only one without a name is SOURCE".into(),
+            true => "an argument too many: one SOURCE is read; several RDB files are one, with commas between them".into(),
             false => {
                 "an argument too many: the only ones without a name are SOURCE and TARGET".into()
             }

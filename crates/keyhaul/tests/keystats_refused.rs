@@ -82,7 +82,7 @@ fn a_server_without_the_command() {
 #[test]
 fn command_lines_that_are_wrong() {
     for (args, reason) in [
-        (&["keystats"][..], "use keyhaul keystats memkeys"),
+        (&["keystats"][..], "memkeys, slots or report"),
         (&["keystats", "nothing"], "use keyhaul keystats memkeys"),
         (&["keystats", "slots", "a:1", "b:1"], "an argument too many"),
         (&["keystats", "slots", "-h"], "needs a value"),

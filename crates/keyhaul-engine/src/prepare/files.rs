@@ -92,7 +92,7 @@ pub(crate) async fn check(
         if let (Some(damage), false) = (&checked.damage, allow_partial) {
             let count: u64 = checked.keys.values().sum();
             return Err(PlanError::Refused(format!(
-                "{} is damaged {}: nothing was loaded; --allow-partial loads the {count} keys before it",
+                "{} is damaged {}: nothing was done; --allow-partial takes the {count} keys before it",
                 checked.path.display(),
                 damage.text
             )));

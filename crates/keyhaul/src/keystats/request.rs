@@ -1,5 +1,7 @@
 //! From what was typed to what the statistics need.
 
+use std::net::Ipv6Addr;
+
 use keyhaul_client::TlsOptions;
 use keyhaul_engine::options::CopyOptions;
 use keyhaul_engine::place::Place;
@@ -12,6 +14,9 @@ use crate::endpoint_args::{self, Resolved, SideTyped};
 use crate::job::{self, Environment};
 use crate::usage::UsageError;
 use crate::{duration, size};
+
+/// Most of `--samples`: that of a server is an `int`.
+const SAMPLES_MAX: u32 = 2_147_483_647;
 
 /// Statistics as they will be made.
 #[derive(Debug)]
@@ -129,12 +134,19 @@ fn source_text(args: &KeystatsSharedArgs) -> Result<String, UsageError> {
         (None, None, _) => {
             let host = args.host.as_deref().unwrap_or("127.0.0.1");
             let port = args.port.as_deref().unwrap_or("6379");
-            // An IPv6 address.
-            let is_bare = host.contains(':') && !host.starts_with('[');
-            Ok(match is_bare {
-                true => format!("[{host}]:{port}"),
-                false => format!("{host}:{port}"),
-            })
+            let address = host
+                .split_once('%')
+                .map_or(host, |(address, _zone)| address);
+            let is_in_brackets = host.starts_with('[') && host.ends_with(']');
+            if address.parse::<Ipv6Addr>().is_ok() {
+                Ok(format!("[{host}]:{port}"))
+            } else if host.contains(':') && !is_in_brackets {
+                Err(UsageError::new(
+                    "--host takes a host alone: name the port with --port, or both as SOURCE",
+                ))
+            } else {
+                Ok(format!("{host}:{port}"))
+            }
         }
         _ => Err(UsageError::new(
             "the source is named more than once: use SOURCE, or --uri, or --host and --port",
@@ -184,8 +196,12 @@ fn refuse_what_does_not_fit(args: &KeystatsSharedArgs, place: &Place) -> Result<
 fn samples(text: &str) -> Result<u32, UsageError> {
     let number = text.trim().parse().ok();
     number
-        .filter(|number| *number <= i32::MAX as u32)
-        .ok_or_else(|| UsageError::new("--samples needs a number: 0 for all elements, or how many"))
+        .filter(|number| *number <= SAMPLES_MAX)
+        .ok_or_else(|| {
+            UsageError::new(format!(
+                "--samples needs a number from 0, which is all elements, to {SAMPLES_MAX}"
+            ))
+        })
 }
 
 #[cfg(test)]
@@ -265,6 +281,7 @@ mod tests {
         for (line, shown) in [
             ("memkeys -h db1 -p 7000", "redis://db1:7000"),
             ("memkeys -h ::1", "redis://[::1]:6379"),
+            ("memkeys -h [::1]", "redis://[::1]:6379"),
             ("memkeys -p 7000", "redis://127.0.0.1:7000"),
             ("slots --host db1 --tls", "rediss://db1:6379"),
             ("slots -u redis://:pw@h:1/3", "redis://h:1/3"),
@@ -318,6 +335,9 @@ mod tests {
             ),
             ("slots --shards 16385", "--shards needs a number"),
             ("slots --samples x", "--samples needs a number"),
+            ("slots --samples 2147483648", "to 2147483647"),
+            ("slots -h host:6379", "--host takes a host alone"),
+            ("slots -h [::1]:6379", "--host takes a host alone"),
             ("slots d.rdb --samples 1", "--samples needs a server"),
             (
                 "slots d.rdb --prefer-replica",
