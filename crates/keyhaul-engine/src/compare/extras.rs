@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::compare::comparer::{Comparer, PairReader};
+use crate::compare::comparer::Comparer;
 use crate::compare::options::Depth;
 use crate::compare::over::batches;
+use crate::compare::pair_reader::PairReader;
 use crate::compare::recheck::{are_untouched, pause, step, watch};
 use crate::compare::values::{How, Seen, SideReader};
 use crate::patience::GaveUp;

@@ -7,7 +7,9 @@ use keyhaul_client::{ClientError, KeyExpiry};
 use tokio::task::JoinSet;
 
 use crate::compare::big::{self, BigAsk, BigDigest, BigRead, BigSide};
-use crate::compare::comparer::{Comparer, Finding, PairReader};
+use crate::compare::comparer::Comparer;
+use crate::compare::judge::Finding;
+use crate::compare::pair_reader::PairReader;
 use crate::compare::recheck::{INSIDE_MAX, pause, step};
 use crate::compare::values::{Side, SideReader};
 use crate::patience::GaveUp;

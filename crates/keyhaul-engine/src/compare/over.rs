@@ -6,10 +6,12 @@ use bytes::Bytes;
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use tokio::task::JoinSet;
 
-use crate::compare::comparer::{Comparer, Finding, PairReader};
+use crate::compare::comparer::Comparer;
 use crate::compare::file_index::FileIndex;
+use crate::compare::judge::Finding;
 use crate::compare::large;
 use crate::compare::options::{Mark, NamedKey};
+use crate::compare::pair_reader::PairReader;
 use crate::compare::values::Side;
 use crate::patience::GaveUp;
 use crate::plan::CheckedFile;

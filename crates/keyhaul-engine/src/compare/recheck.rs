@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use keyhaul_client::{Action, ClientError};
 
-use crate::compare::comparer::{Finding, PairReader};
 use crate::compare::inside;
+use crate::compare::judge::Finding;
 use crate::compare::over::batches;
+use crate::compare::pair_reader::PairReader;
 use crate::compare::values::{Seen, SideReader};
 use crate::ledger::Ledger;
 use crate::patience::GaveUp;

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use crate::compare::comparer::{Comparer, PairReader, Results};
+use crate::compare::comparer::{Comparer, Results};
 use crate::compare::delete::{delete_libraries, unlink};
 use crate::compare::functions::{self, LibraryDiff, LibraryIs};
 use crate::compare::options::{CompareOptions, Mark, Repair, RepairCounts};
 use crate::compare::over::{BATCH_KEYS, batches};
+use crate::compare::pair_reader::PairReader;
 use crate::compare::values::Side;
 use crate::copy::Job;
 use crate::options::{CopyOptions, OnConflict, Verify};
