@@ -22,13 +22,14 @@ use crate::receipt::{Ends, Summary};
 use crate::report::Report;
 use crate::screen::Screen;
 use crate::show_plan;
+use crate::usage::UsageError;
 
-/// Runs the command. When `stop` is cancelled, what is in flight is finished and the rest left.
-pub(crate) async fn copy(
-    request: Request,
+/// What every command with two ends begins with: says what is to be said of the command line, and makes sure that the
+/// report can be written.
+pub(crate) fn begin(
+    request: &Request,
     screen: &Screen,
-    stop: CancellationToken,
-) -> anyhow::Result<Exit> {
+) -> Result<(Option<OutputFile>, Ends), UsageError> {
     if request.is_verbose {
         screen.show_log();
     }
@@ -44,6 +45,16 @@ pub(crate) async fn copy(
         source: request.source.to_string(),
         target: request.target.to_string(),
     };
+    Ok((report, ends))
+}
+
+/// Runs the command. When `stop` is cancelled, what is in flight is finished and the rest left.
+pub(crate) async fn copy(
+    request: Request,
+    screen: &Screen,
+    stop: CancellationToken,
+) -> anyhow::Result<Exit> {
+    let (report, ends) = begin(&request, screen)?;
 
     let preparing = Job::prepare(
         request.source.clone(),

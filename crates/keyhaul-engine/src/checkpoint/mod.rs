@@ -22,7 +22,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -30,6 +30,8 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::ledger::Ledger;
+use crate::options::CopyOptions;
+use crate::plan::PlanError;
 pub(crate) use error::CheckpointError;
 use load::{Alive, Loaded};
 use record::{Record, VERSION, line};
@@ -167,6 +169,15 @@ pub(crate) enum Earlier {
     SetAside(Vec<BigKeyState>),
 }
 
+/// What came of opening the journal of a job.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    /// It is kept, and this is what was in it.
+    Kept(Arc<Checkpoint>, Box<Earlier>),
+    /// It is not, for a reason that is worth a line.
+    Without(String),
+}
+
 /// Where an earlier run stopped.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Resumed {
@@ -268,6 +279,31 @@ impl Checkpoint {
             inner,
         };
         Ok((checkpoint, earlier))
+    }
+
+    /// Opens the journal of a job in `state_dir`, by its options. Where it cannot be kept and the user did not ask for it,
+    /// the job goes on without.
+    ///
+    /// # Errors
+    /// [`PlanError::Refused`] where the same job is running, or the journal cannot be kept and the user named the folder.
+    pub(crate) fn open_for(
+        state_dir: &Path,
+        identity: &JobIdentity,
+        options: &CopyOptions,
+    ) -> Result<Opened, PlanError> {
+        let start = match options.restart {
+            true => Start::Restart,
+            false => Start::Resume,
+        };
+        match Self::open(state_dir, identity, start) {
+            Ok((checkpoint, earlier)) => Ok(Opened::Kept(Arc::new(checkpoint), Box::new(earlier))),
+            Err(e @ CheckpointError::Io { .. }) if !options.needs_state_dir => {
+                let reason = keyhaul_client::chain(&e);
+                let line = format!("a run that stops cannot be gone on with: {reason}");
+                Ok(Opened::Without(line))
+            }
+            Err(e) => Err(PlanError::Refused(keyhaul_client::chain(&e))),
+        }
     }
 
     /// The journal.

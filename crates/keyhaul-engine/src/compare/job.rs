@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::checkpoint::{Earlier, JobIdentity, Resumed};
+use crate::checkpoint::{Checkpoint, Earlier, JobIdentity, Opened, Resumed};
 use crate::compare::notes::{self, Notes};
 use crate::compare::options::{CompareOptions, CompareReceipt, KeyDiff};
 use crate::ledger::Ledger;
@@ -86,18 +86,20 @@ impl CompareJob {
             (&self.prepared.source, &self.prepared.target),
             (ComparedEnd::Servers { .. }, ComparedEnd::Servers { .. })
         );
-        if !is_resumable || options.only.is_some() || options.copy.state_dir.is_none() {
+        let Some(state_dir) = options.copy.state_dir.as_ref() else {
+            return Ok(());
+        };
+        if !is_resumable || options.only.is_some() {
             return Ok(());
         }
-        match Notes::open(&self.identity, options)? {
-            Ok((notes, earlier)) => {
-                self.notes = Some(Arc::new(notes));
-                if let Earlier::Unfinished(resumed) = earlier {
+        match Checkpoint::open_for(state_dir, &self.identity, &options.copy)? {
+            Opened::Kept(checkpoint, earlier) => {
+                self.notes = Some(Arc::new(Notes::new(checkpoint)));
+                if let Earlier::Unfinished(resumed) = *earlier {
                     self.earlier = Mutex::new(Some(resumed));
                 }
             }
-            Err(reason) => {
-                let line = format!("a run that stops cannot be gone on with: {reason}");
+            Opened::Without(line) => {
                 let warning = Warning::new("no-checkpoint", line);
                 self.prepared.plan.warnings.push(warning);
             }

@@ -9,14 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::checkpoint::{
-    Checkpoint, CheckpointError, Earlier, JobIdentity, OpenKey, Resumed, ScanPosition, Start,
-};
+use crate::checkpoint::{Checkpoint, JobIdentity, OpenKey, Resumed, ScanPosition};
 use crate::compare::options::{CompareOptions, EarlierRun};
 use crate::compare::processes::Processes;
 use crate::ledger::Ledger;
 use crate::place::Place;
-use crate::plan::PlanError;
 use crate::source::records::now_ms;
 
 /// Keys that are noted; a comparison that finds more of them begins anew after a stop.
@@ -64,32 +61,7 @@ pub(super) fn identity(source: &Place, target: &Place, options: &CompareOptions)
 }
 
 impl Notes {
-    /// Opens the journal of a comparison.
-    ///
-    /// # Errors
-    /// [`PlanError::Refused`] where the same comparison is running, or the journal cannot be written and the user
-    /// named the folder. `Ok(Err(..))`: it cannot be written, and the comparison goes on without; the reason.
-    pub(super) fn open(
-        identity: &JobIdentity,
-        options: &CompareOptions,
-    ) -> Result<Result<(Self, Earlier), String>, PlanError> {
-        let Some(state_dir) = &options.copy.state_dir else {
-            return Ok(Err("there is no folder for it".to_owned()));
-        };
-        let start = match options.copy.restart {
-            true => Start::Restart,
-            false => Start::Resume,
-        };
-        match Checkpoint::open(state_dir, identity, start) {
-            Ok((checkpoint, earlier)) => Ok(Ok((Self::new(Arc::new(checkpoint)), earlier))),
-            Err(e @ CheckpointError::Io { .. }) if !options.copy.needs_state_dir => {
-                Ok(Err(keyhaul_client::chain(&e)))
-            }
-            Err(e) => Err(PlanError::Refused(keyhaul_client::chain(&e))),
-        }
-    }
-
-    fn new(checkpoint: Arc<Checkpoint>) -> Self {
+    pub(super) fn new(checkpoint: Arc<Checkpoint>) -> Self {
         Self {
             checkpoint,
             open: Mutex::default(),

@@ -8,9 +8,7 @@ use std::sync::{Arc, PoisonError};
 use bytes::Bytes;
 use keyhaul_client::KeyLook;
 
-use crate::checkpoint::{
-    self, BigKeyState, Checkpoint, CheckpointError, JobIdentity, ScanPosition, Start,
-};
+use crate::checkpoint::{self, BigKeyState, Checkpoint, JobIdentity, Opened, ScanPosition};
 use crate::compare::Lookup;
 use crate::copy::Job;
 use crate::ledger::Ledger;
@@ -67,23 +65,16 @@ impl Job {
         if !is_resumable {
             return Ok(());
         }
-        let start = match self.prepared.options.restart {
-            true => Start::Restart,
-            false => Start::Resume,
-        };
-        let opened = Checkpoint::open(state_dir, &self.identity, start);
-        let (checkpoint, earlier) = match opened {
-            Ok(opened) => opened,
-            Err(e @ CheckpointError::Io { .. }) if !self.prepared.options.needs_state_dir => {
-                let reason = keyhaul_client::chain(&e);
-                let line = format!("a run that stops cannot be gone on with: {reason}");
-                let warning = Warning::new("no-checkpoint", line);
-                self.prepared.plan.warnings.push(warning);
-                return Ok(());
-            }
-            Err(e) => return Err(PlanError::Refused(keyhaul_client::chain(&e))),
-        };
-        self.checkpoint = Some(Arc::new(checkpoint));
+        let (checkpoint, earlier) =
+            match Checkpoint::open_for(state_dir, &self.identity, &self.prepared.options)? {
+                Opened::Kept(checkpoint, earlier) => (checkpoint, *earlier),
+                Opened::Without(line) => {
+                    let warning = Warning::new("no-checkpoint", line);
+                    self.prepared.plan.warnings.push(warning);
+                    return Ok(());
+                }
+            };
+        self.checkpoint = Some(checkpoint);
         *self
             .earlier
             .get_mut()

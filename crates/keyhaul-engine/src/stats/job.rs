@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::checkpoint::{Checkpoint, CheckpointError, Earlier, JobIdentity, Resumed, Start};
+use crate::checkpoint::{Checkpoint, Earlier, JobIdentity, Opened, Resumed};
 use crate::ledger::Ledger;
 use crate::patience::GaveUp;
 use crate::place::Place;
@@ -80,26 +80,16 @@ impl StatsJob {
         else {
             return Ok(());
         };
-        let start = match copy.restart {
-            true => Start::Restart,
-            false => Start::Resume,
-        };
-        match Checkpoint::open(state_dir, &self.identity, start) {
-            Ok((checkpoint, earlier)) => {
-                self.checkpoint = Some(Arc::new(checkpoint));
-                if let Earlier::Unfinished(resumed) = earlier {
+        match Checkpoint::open_for(state_dir, &self.identity, copy)? {
+            Opened::Kept(checkpoint, earlier) => {
+                self.checkpoint = Some(checkpoint);
+                if let Earlier::Unfinished(resumed) = *earlier {
                     self.earlier = Some(resumed);
                 }
-                Ok(())
             }
-            Err(e @ CheckpointError::Io { .. }) if !copy.needs_state_dir => {
-                let reason = keyhaul_client::chain(&e);
-                let line = format!("a run that stops cannot be gone on with: {reason}");
-                self.remarks.push(line);
-                Ok(())
-            }
-            Err(e) => Err(PlanError::Refused(keyhaul_client::chain(&e))),
+            Opened::Without(line) => self.remarks.push(line),
         }
+        Ok(())
     }
 
     /// Does it. When `stop` is cancelled, what was read is taken in and the rest left.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Subcommand};
 
-use super::{ENDPOINTS, HOW, OUTPUT, ProgressArg, SAFETY, WHAT};
+use super::{ENDPOINTS, HOW, OUTPUT, ProgressArg, ResumeArgs, WHAT};
 use crate::exit::Exit;
 
 const MEMKEYS_EXAMPLES: &str = "\
@@ -233,14 +233,8 @@ pub(crate) struct KeystatsSharedArgs {
     #[arg(long, value_name = "DURATION", default_value = "2m", help_heading = HOW)]
     pub(crate) retry_for: String,
 
-    /// Where a run that stops leaves what the same command needs to go on
-    /// [default: $XDG_STATE_HOME/keyhaul, or ~/.local/state/keyhaul]
-    #[arg(long, value_name = "DIR", help_heading = SAFETY)]
-    pub(crate) state_dir: Option<PathBuf>,
-
-    /// Forget what an earlier run of this command left, and begin anew
-    #[arg(long, help_heading = SAFETY)]
-    pub(crate) restart: bool,
+    #[command(flatten)]
+    pub(crate) resume: ResumeArgs,
 
     /// How progress is shown on standard error
     #[arg(

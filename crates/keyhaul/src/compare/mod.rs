@@ -19,7 +19,7 @@ use keyhaul_engine::receipt::Outcome;
 use tokio_util::sync::CancellationToken;
 
 use crate::copy::{
-    exit_of_summary, is_filtered, lost_report, plan_text, write_small_report, write_stdout,
+    begin, exit_of_summary, is_filtered, lost_report, plan_text, write_small_report, write_stdout,
 };
 use crate::exit::Exit;
 use crate::hints;
@@ -41,22 +41,10 @@ pub(crate) async fn compare(
     stop: CancellationToken,
 ) -> anyhow::Result<Exit> {
     let base = &request.base;
-    if base.is_verbose {
-        screen.show_log();
-    }
-    for note in &base.notes {
-        screen.line(note);
-    }
-    let report = (base.report.as_deref())
-        .map(|path| OutputFile::check("--report", path))
-        .transpose()?;
+    let (report, ends) = begin(base, screen)?;
     let diff_file = (request.diff_file.as_deref())
         .map(|path| OutputFile::check("--diff-file", path))
         .transpose()?;
-    let ends = Ends {
-        source: base.source.to_string(),
-        target: base.target.to_string(),
-    };
 
     let preparing = CompareJob::prepare(
         base.source.clone(),

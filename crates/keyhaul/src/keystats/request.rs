@@ -96,11 +96,9 @@ fn shared(
         retry_for: duration::parse(&args.retry_for)
             .ok_or_else(|| UsageError::new("--retry-for needs a duration like 30s, 2m or 1h"))?,
         allow_partial: args.allow_partial,
-        state_dir: args.state_dir.clone().or_else(|| environment.state_dir()),
-        needs_state_dir: args.state_dir.is_some(),
-        restart: args.restart,
         ..CopyOptions::default()
     };
+    let copy = job::resuming(&args.resume, environment, copy);
     refuse_what_does_not_fit(args, &place)?;
     Ok(KeystatsRequest {
         source: place,

@@ -9,7 +9,7 @@ use std::path::Path;
 use keyhaul_engine::survey::{KeyReport, Survey, survey};
 use tokio_util::sync::CancellationToken;
 
-use crate::copy::{lost_report, refused, stopped_early, write_stdout};
+use crate::copy::{begin, lost_report, refused, stopped_early, write_stdout};
 use crate::exit::Exit;
 use crate::job::Request;
 use crate::output_file::OutputFile;
@@ -24,21 +24,7 @@ pub(crate) async fn plan(
     screen: &Screen,
     stop: CancellationToken,
 ) -> anyhow::Result<Exit> {
-    if request.is_verbose {
-        screen.show_log();
-    }
-    for note in &request.notes {
-        screen.line(note);
-    }
-    let report = request
-        .report
-        .as_deref()
-        .map(|path| OutputFile::check("--report", path))
-        .transpose()?;
-    let ends = Ends {
-        source: request.source.to_string(),
-        target: request.target.to_string(),
-    };
+    let (report, ends) = begin(&request, screen)?;
     let stats = request.stats.as_deref().map(load_stats).transpose()?;
     let surveying = survey(
         request.source,
