@@ -148,7 +148,7 @@ impl Conversion {
             Payload::Value { version, .. } => {
                 self.shape == Shape::Value && *version == self.reader.rdb_version
             }
-            Payload::Parts(_) | Payload::Elements(_) => true,
+            Payload::Parts(_) | Payload::Elements(_) | Payload::Gone => true,
         }
     }
 
@@ -190,7 +190,9 @@ impl Conversion {
                 },
                 Shape::Value,
             ) => self.make_value(form, version, value, buffer),
-            (same @ (Payload::Parts(_) | Payload::Elements(_)), _) => Ok(Made::Same(same)),
+            (same @ (Payload::Parts(_) | Payload::Elements(_) | Payload::Gone), _) => {
+                Ok(Made::Same(same))
+            }
         }
     }
 

@@ -53,6 +53,9 @@ pub(crate) enum Payload {
     Parts(Parts),
     /// Too large to go over in one piece: it lies in a file and goes over by element.
     Elements(Elements),
+    /// There is no such key on the source any more: it is deleted.
+    #[allow(dead_code, reason = "until following makes it")]
+    Gone,
 }
 
 /// A value that is taken apart where it lies.
@@ -137,7 +140,7 @@ impl Entry {
         match &self.payload {
             Payload::Whole(bytes) | Payload::Value { value: bytes, .. } => bytes.len() as u64,
             Payload::Parts(parts) => parts.payload_bytes,
-            Payload::Elements(_) => 0,
+            Payload::Elements(_) | Payload::Gone => 0,
         }
     }
 }

@@ -10,6 +10,8 @@ pub mod amount;
 
 pub mod compare;
 
+pub mod follow;
+
 mod copy;
 mod prepare;
 

@@ -54,7 +54,7 @@ pub enum Verify {
 /// How the source is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Method {
-    /// By PSYNC into a file, where the source permits it; else by SCAN.
+    /// By PSYNC into a file or when following, where the source permits it; else by SCAN.
     #[default]
     Auto,
     /// By SCAN and DUMP: needs the right to read.
@@ -84,6 +84,38 @@ pub enum Scope {
     Above(u64),
     /// These, whatever their size; in each of the dbs.
     Named(Vec<Bytes>),
+}
+
+/// Default of [`LiveOptions::spool_bytes_max`].
+pub const SPOOL_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
+/// Smallest [`LiveOptions::spool_bytes_max`].
+pub const SPOOL_BYTES_MAX_MIN: u64 = 64 * 1024 * 1024;
+
+/// What a job does after the copy: it follows the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveOptions {
+    /// Whether the keys that are there at the start go over too; else only what changes from now on.
+    pub copies_first: bool,
+    /// Most bytes on the disk that are received and not applied, at least [`SPOOL_BYTES_MAX_MIN`].
+    pub spool_bytes_max: u64,
+    /// Where a shard of the source has replicas, one of them is read.
+    pub prefers_replica: bool,
+    /// Whether messages that are published on the source are published on the target too.
+    pub forwards_messages: bool,
+    /// The job ends once the target is synced.
+    pub until_synced: bool,
+}
+
+impl Default for LiveOptions {
+    fn default() -> Self {
+        Self {
+            copies_first: true,
+            spool_bytes_max: SPOOL_BYTES_MAX,
+            prefers_replica: false,
+            forwards_messages: false,
+            until_synced: false,
+        }
+    }
 }
 
 /// A copy job.
@@ -124,6 +156,8 @@ pub struct CopyOptions {
     pub memory_bytes: u64,
     /// Payload bytes per second at most. `None`: as fast as the servers go.
     pub rate_limit: Option<u64>,
+    /// The source is followed after the copy. `None`: the job ends with the copy.
+    pub live: Option<LiveOptions>,
     /// How the source is read.
     pub method: Method,
     /// What may be lost.
@@ -166,6 +200,7 @@ impl Default for CopyOptions {
             threads: 1,
             memory_bytes: MEMORY_BYTES,
             rate_limit: None,
+            live: None,
             method: Method::default(),
             accepted_losses: AcceptedLosses::default(),
             allow_partial: false,

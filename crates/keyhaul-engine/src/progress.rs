@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use crate::follow::LiveStatus;
 use crate::stats::key_text;
 
 /// What a job is doing.
@@ -22,6 +23,8 @@ pub enum Phase {
     Stopped,
     /// Keys are looked at for statistics.
     Scanning,
+    /// Changes of the source are applied.
+    Following,
 }
 
 /// Live counters of a job; shared, never locked on the hot path.
@@ -52,6 +55,8 @@ pub struct Progress {
     pub keys_verified: AtomicU64,
     /// Times a connection was opened again or a command was repeated.
     pub retries: AtomicU64,
+    /// Of a job that follows the source.
+    pub live: LiveStatus,
     shards: Mutex<Vec<ShardProgress>>,
     waiting: Mutex<Option<String>>,
     big_keys: Mutex<Vec<Arc<BigKeyProgress>>>,
@@ -193,6 +198,7 @@ impl Progress {
             3 => Phase::Done,
             4 => Phase::Stopped,
             5 => Phase::Scanning,
+            6 => Phase::Following,
             _ => Phase::Starting,
         }
     }

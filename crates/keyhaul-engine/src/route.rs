@@ -240,7 +240,7 @@ impl Outlet {
             Payload::Whole(bytes) | Payload::Value { value: bytes, .. } => {
                 bytes.len() as u64 + ENTRY_BYTES
             }
-            Payload::Parts(_) | Payload::Elements(_) => ENTRY_BYTES,
+            Payload::Parts(_) | Payload::Elements(_) | Payload::Gone => ENTRY_BYTES,
         };
         let units = entries.iter().map(held).sum::<u64>() / CHARGE_UNIT + 1;
         let units = u32::try_from(units)

@@ -126,7 +126,7 @@ impl<'a> View<'a> {
         let keys_done = match snapshot.phase {
             Phase::Verifying | Phase::Scanning => snapshot.keys_verified,
             Phase::Done | Phase::Stopped if options.compares => snapshot.keys_verified,
-            Phase::Starting | Phase::Copying | Phase::Done | Phase::Stopped => {
+            Phase::Starting | Phase::Copying | Phase::Following | Phase::Done | Phase::Stopped => {
                 snapshot.keys_copied
                     + snapshot.keys_skipped
                     + snapshot.keys_gone
@@ -226,6 +226,7 @@ fn name(phase: Phase) -> &'static str {
         Phase::Copying => "copying",
         Phase::Verifying => "verifying",
         Phase::Scanning => "scanning",
+        Phase::Following => "following",
         Phase::Done => "done",
         Phase::Stopped => "stopped",
     }

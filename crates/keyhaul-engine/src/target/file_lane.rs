@@ -46,7 +46,7 @@ fn write(file: &mut RdbFile, mut entry: Entry, ledger: &Ledger) -> Result<(), Fi
         }
         Payload::Parts(parts) => return write_parts(file, &entry, parts, ledger),
         // Nothing of the kind comes here: values for a file have no footer and are not taken apart.
-        Payload::Whole(_) | Payload::Elements(_) => return Ok(()),
+        Payload::Whole(_) | Payload::Elements(_) | Payload::Gone => return Ok(()),
     };
     count(ledger, bytes);
     Ok(())

@@ -121,7 +121,8 @@ impl Lane {
     async fn take(&mut self, batch: Batch) {
         let held = Some(Arc::new(batch.held));
         let is_plain = |entry: &Entry| {
-            matches!(entry.payload, Payload::Whole(_)) && self.objection(entry).is_none()
+            matches!(entry.payload, Payload::Whole(_) | Payload::Gone)
+                && self.objection(entry).is_none()
         };
         if !self.ledger.has_halted() && batch.entries.iter().all(is_plain) {
             // Mostly so; the entries stay where they lie.
@@ -250,8 +251,13 @@ impl Lane {
             encode::command(raw.output(), &[b"SELECT", db.to_string().as_bytes()]);
         }
         for entry in entries {
-            let Payload::Whole(payload) = &entry.payload else {
-                continue;
+            let payload = match &entry.payload {
+                Payload::Whole(payload) => payload,
+                Payload::Gone => {
+                    restore::unlink(raw.output(), &entry.target_key);
+                    continue;
+                }
+                _ => continue,
             };
             let (key, at) = (&entry.target_key, entry.expire_at_ms);
             let usage = entry.usage;
@@ -316,6 +322,7 @@ impl Lane {
                     applied += 1;
                     bytes += entry.payload_bytes();
                 }
+                Ok(Token::Int(_)) if matches!(entry.payload, Payload::Gone) => {}
                 Ok(Token::Error(text)) => {
                     let error = ServerError::new(text);
                     self.refused(

@@ -130,6 +130,9 @@ impl Lane {
         let result = async {
             let connection = self.connection(&address).await?;
             connection.raw().call(&[b"ASKING"]).await?;
+            if let Payload::Gone = &entry.payload {
+                restore::unlink(connection.raw().output(), &entry.target_key);
+            }
             if let Payload::Whole(payload) = &entry.payload {
                 let (key, at) = (&entry.target_key, entry.expire_at_ms);
                 let usage = entry.usage;
@@ -141,6 +144,7 @@ impl Lane {
         }
         .await;
         match result {
+            Ok(_) if matches!(entry.payload, Payload::Gone) => {}
             Ok(_) => {
                 self.remember(&entry);
                 self.count(1, entry.payload_bytes());

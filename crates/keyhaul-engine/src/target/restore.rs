@@ -86,6 +86,11 @@ pub(crate) fn command(
     tail.encode(output);
 }
 
+/// Deletes a key, its memory being freed beside the server's other work. Redis >= 4.0.
+pub(crate) fn unlink(output: &mut BytesMut, key: &[u8]) {
+    encode::command(output, &[b"UNLINK", key]);
+}
+
 /// Whether this user may RESTORE: sends a payload that no server takes and returns the refusal.
 ///
 /// # Errors
