@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use crate::checkpoint::{Checkpoint, ScanPosition};
 use crate::ledger::Ledger;
@@ -81,6 +82,8 @@ enum TicketOf {
         checkpoint: Arc<Checkpoint>,
         ledger: Arc<Ledger>,
     },
+    /// Keys that somebody waits for.
+    Awaited(Mutex<Option<oneshot::Sender<()>>>),
 }
 
 impl Clone for Ticket {
@@ -106,6 +109,13 @@ impl Ticket {
         })
     }
 
+    /// A ticket, and what comes once all copies of it are settled. It fails when one of them is dropped instead.
+    pub(crate) fn awaited() -> (Self, oneshot::Receiver<()>) {
+        let (sender, settled) = oneshot::channel();
+        let of = TicketOf::Awaited(Mutex::new(Some(sender)));
+        (Self::new(of), settled)
+    }
+
     fn new(of: TicketOf) -> Self {
         let count = AtomicUsize::new(1);
         Self(Arc::new(Open { of, count }))
@@ -123,6 +133,11 @@ impl Ticket {
                     ledger,
                 } if !ledger.leaves_keys() => checkpoint.big_done(*db, key),
                 TicketOf::BigKey { .. } => {}
+                TicketOf::Awaited(sender) => {
+                    let sender = sender.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    // Who waited may be gone.
+                    let _ = sender.map(|sender| sender.send(()));
+                }
             }
         }
     }
