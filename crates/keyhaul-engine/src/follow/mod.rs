@@ -4,7 +4,14 @@
 // Until the parts are put together.
 #![allow(dead_code, unused_imports)]
 
+mod applied;
+mod clock;
 mod command;
+mod lane;
+mod marks;
+mod position;
+mod reread;
+mod round;
 mod status;
 
 pub use status::{LiveStatus, ShardSnapshot, ShardStatus, State, StatusSnapshot};
