@@ -14,7 +14,10 @@ use crate::stats::NotMovedList;
 const REMARKS_MAX: usize = 200;
 
 /// Who is told of keys that were not moved.
-pub(crate) struct NotMovedListener(pub Box<dyn Fn(u32, &[u8]) + Send + Sync>);
+pub(crate) struct NotMovedListener(pub ToldOfKey);
+
+/// Told the db and the name of a key.
+pub(crate) type ToldOfKey = Box<dyn Fn(u32, &[u8]) + Send + Sync>;
 
 impl std::fmt::Debug for NotMovedListener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -15,6 +15,7 @@ use keyhaul_resp::{Token, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::follow::applied::Share;
+use crate::follow::command::{Spec, shows_absence};
 use crate::follow::marks::{Marks, SourceKey};
 use crate::follow::round::Round;
 use crate::follow::status::ShardStatus;
@@ -66,17 +67,22 @@ pub(crate) enum Keys {
 pub(crate) enum Look {
     /// An error.
     Errors,
-    /// An error, or that the key or field was not there: it asks whether this reply shows it.
-    Absence(fn(&Value) -> bool),
+    /// An error, or that the key or field was not there.
+    Absence(&'static Spec),
     /// Whether this key got an expiry together with its value; it is read again then.
     Expiry,
-    /// Commands of a transaction: errors inside, too.
-    Transaction,
+    /// EXEC: what was executed, command by command.
+    Transaction(Vec<Option<&'static Spec>>),
+    /// SELECT: what follows would go to another db, so the job ends when it is refused.
+    Select,
     /// Nothing; an error is remarked on.
     Nothing,
     /// It goes to [`Portion::answer`].
     Answer,
 }
+
+/// Tells the keys that a command of the stream writes in a db.
+pub(crate) type KeysOf = Box<dyn Fn(&Bytes, u32) -> Vec<SourceKey> + Send + Sync>;
 
 /// What all lanes of a shard have in common.
 pub(crate) struct LaneTools {
@@ -86,7 +92,7 @@ pub(crate) struct LaneTools {
     pub ledger: Arc<Ledger>,
     pub status: Arc<ShardStatus>,
     /// How the keys of a command are found.
-    pub keys_of: Box<dyn Fn(&Bytes, u32) -> Vec<SourceKey> + Send + Sync>,
+    pub keys_of: KeysOf,
     pub retry_for: Duration,
 }
 
@@ -336,19 +342,31 @@ impl LaneTools {
                 answers.push(reply);
                 return;
             }
+            (Look::Select, Value::Error(text)) => {
+                let text = String::from_utf8_lossy(text);
+                self.ledger.halt(format!(
+                    "the target cannot select a db of the source: {text}"
+                ));
+                true
+            }
             (_, Value::Error(text)) => {
                 self.refused(sent, &ServerError::new(text.clone()));
                 true
             }
-            (Look::Absence(shows), reply) => shows(reply),
+            (Look::Absence(spec), reply) => shows_absence_in(spec, reply),
             (Look::Expiry, Value::Int(n)) => *n >= 0,
-            (Look::Transaction, reply) => match holds_error(reply) {
+            (Look::Transaction(specs), reply) => match holds_error(reply) {
                 Some(text) => {
                     self.refused(sent, &ServerError::new(text));
                     true
                 }
                 // EXEC that was not executed.
-                None => *reply == Value::Null,
+                None => match reply.as_list() {
+                    None => true,
+                    Some(replies) => specs.iter().zip(replies).any(|(spec, reply)| {
+                        spec.is_some_and(|spec| shows_absence_in(spec, reply))
+                    }),
+                },
             },
             _ => false,
         };
@@ -375,6 +393,19 @@ impl LaneTools {
             }
             _ => {}
         }
+    }
+}
+
+/// Whether any part of the reply shows that the target lacks what the source had.
+fn shows_absence_in(spec: &Spec, reply: &Value) -> bool {
+    match reply {
+        Value::Int(n) => shows_absence(spec, &Token::Int(*n)),
+        Value::Null => shows_absence(spec, &Token::Null),
+        Value::Array(replies) => {
+            shows_absence(spec, &Token::Array(replies.len() as u64))
+                || replies.iter().any(|reply| shows_absence_in(spec, reply))
+        }
+        _ => false,
     }
 }
 

@@ -85,7 +85,11 @@ impl PositionFile {
         }
         let number = self.number + 1;
         let copy = encode(number, &position);
-        let at = if number % 2 == 0 { 0 } else { SECOND_AT };
+        let at = if number.is_multiple_of(2) {
+            0
+        } else {
+            SECOND_AT
+        };
         self.file.write_all_at(&copy, at)?;
         (self.number, self.last) = (number, Some(position));
         Ok(())
