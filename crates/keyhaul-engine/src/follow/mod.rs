@@ -7,8 +7,11 @@
 mod applied;
 mod clock;
 mod command;
+mod compose;
 mod lane;
 mod marks;
+mod names;
+mod parser;
 mod position;
 mod reread;
 mod round;
