@@ -109,6 +109,18 @@ impl ReadConnection {
         moment.ok_or_else(|| self.connection.unexpected("INFO replication"))
     }
 
+    /// The keys among the arguments of a command (COMMAND GETKEYS, Redis >= 2.8.13).
+    ///
+    /// # Errors
+    /// Any; [`ClientError::Server`] for a command that has none, or that the server does not know.
+    pub async fn command_keys(&mut self, command: &[&[u8]]) -> Result<Vec<Bytes>, ClientError> {
+        let args = [&[&b"COMMAND"[..], b"GETKEYS"], command].concat();
+        let reply = self.connection.call(&args).await?;
+        let keys = reply.as_list().map(|list| list.iter().map(Value::as_bytes));
+        let keys = keys.and_then(|keys| keys.map(|key| key.cloned()).collect());
+        keys.ok_or_else(|| self.connection.unexpected("COMMAND GETKEYS"))
+    }
+
     /// Asks for these keys of the current db, a transaction each; the replies are read by
     /// [`ReadConnection::next_key_at_offset`], once per key and in order.
     ///

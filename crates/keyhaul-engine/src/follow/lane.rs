@@ -60,6 +60,8 @@ pub(crate) enum Keys {
     Of { command: Bytes, db: u32 },
     /// These.
     Named(Vec<SourceKey>),
+    /// All: it deletes them, and when that is not certain everything begins again.
+    Everything,
 }
 
 /// What a reply is looked at for.
@@ -75,6 +77,8 @@ pub(crate) enum Look {
     Transaction(Vec<Option<&'static Spec>>),
     /// SELECT: what follows would go to another db, so the job ends when it is refused.
     Select,
+    /// Nothing: it is within a transaction, whose EXEC tells.
+    Queued,
     /// Nothing; an error is remarked on.
     Nothing,
     /// It goes to [`Portion::answer`].
@@ -328,6 +332,10 @@ impl LaneTools {
                     self.marks.mark(key);
                 }
             }
+            Keys::Everything => {
+                let reason = "it is not certain whether the target has deleted all keys";
+                self.round.begin_again(reason.to_owned());
+            }
             Keys::Named(keys) => {
                 for key in keys {
                     self.marks.mark(key.clone());
@@ -342,6 +350,7 @@ impl LaneTools {
                 answers.push(reply);
                 return;
             }
+            (Look::Queued, _) => return,
             (Look::Select, Value::Error(text)) => {
                 let text = String::from_utf8_lossy(text);
                 self.ledger.halt(format!(

@@ -7,7 +7,11 @@
 mod applied;
 mod clock;
 mod command;
+mod apply;
 mod compose;
+mod guard;
+mod note;
+mod source_asks;
 mod lane;
 mod marks;
 mod names;
