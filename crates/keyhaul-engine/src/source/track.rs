@@ -72,7 +72,6 @@ struct Open {
 }
 
 /// What a ticket is for.
-#[derive(Debug)]
 enum TicketOf {
     Page(Arc<ScanTrack>, u64),
     /// A key that the journal knows by name.
@@ -82,8 +81,18 @@ enum TicketOf {
         checkpoint: Arc<Checkpoint>,
         ledger: Arc<Ledger>,
     },
-    /// Keys that somebody waits for.
-    Awaited(Mutex<Option<oneshot::Sender<()>>>),
+    /// Whoever is to be told.
+    Call(Mutex<Option<Box<dyn FnOnce() + Send>>>),
+}
+
+impl fmt::Debug for TicketOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Page(_, index) => f.debug_tuple("Page").field(index).finish(),
+            Self::BigKey { db, .. } => f.debug_struct("BigKey").field("db", db).finish(),
+            Self::Call(_) => f.write_str("Call"),
+        }
+    }
 }
 
 impl Clone for Ticket {
@@ -112,8 +121,14 @@ impl Ticket {
     /// A ticket, and what comes once all copies of it are settled. It fails when one of them is dropped instead.
     pub(crate) fn awaited() -> (Self, oneshot::Receiver<()>) {
         let (sender, settled) = oneshot::channel();
-        let of = TicketOf::Awaited(Mutex::new(Some(sender)));
-        (Self::new(of), settled)
+        // Who waited may be gone.
+        let call = move || drop(sender.send(()));
+        (Self::calling(call), settled)
+    }
+
+    /// A ticket that calls this when it is settled.
+    pub(crate) fn calling(call: impl FnOnce() + Send + 'static) -> Self {
+        Self::new(TicketOf::Call(Mutex::new(Some(Box::new(call)))))
     }
 
     fn new(of: TicketOf) -> Self {
@@ -133,10 +148,11 @@ impl Ticket {
                     ledger,
                 } if !ledger.leaves_keys() => checkpoint.big_done(*db, key),
                 TicketOf::BigKey { .. } => {}
-                TicketOf::Awaited(sender) => {
-                    let sender = sender.lock().unwrap_or_else(PoisonError::into_inner).take();
-                    // Who waited may be gone.
-                    let _ = sender.map(|sender| sender.send(()));
+                TicketOf::Call(call) => {
+                    let call = call.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    if let Some(call) = call {
+                        call();
+                    }
                 }
             }
         }
