@@ -133,8 +133,8 @@ impl ChangeLink {
 
 /// Subscribes to notifications, where they are switched on.
 async fn subscribe(connection: &mut Connection) -> Result<Result<(), String>, ClientError> {
-    let asked = connection.call(&[b"CONFIG", b"GET", OPTION.as_bytes()]);
-    let flags = match allow_refusal(asked.await)? {
+    let args: [&[u8]; 3] = [b"CONFIG", b"GET", OPTION.as_bytes()];
+    let flags = match allow_refusal(connection.call(&args).await)? {
         Err(answer) => return Ok(Err(format!("whether they are on cannot be asked: {answer}"))),
         Ok(reply) => {
             let value = reply.pairs().and_then(|mut pairs| pairs.next());

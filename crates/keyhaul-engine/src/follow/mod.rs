@@ -20,5 +20,6 @@ mod position;
 mod reread;
 mod round;
 mod status;
+pub(crate) mod tracking;
 
 pub use status::{LiveStatus, ShardSnapshot, ShardStatus, State, StatusSnapshot};

@@ -173,6 +173,11 @@ impl Dirty {
         inner.keys.is_empty() && inner.everything.is_none()
     }
 
+    /// How many keys are not written.
+    pub(super) fn count(&self) -> usize {
+        self.lock().keys.len()
+    }
+
     /// How many keys of a shard are not written, and when the first of them was told.
     pub(super) fn open(&self, shard: usize) -> (u64, Option<Instant>) {
         let inner = self.lock();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use keyhaul_client::ClientError;
+use keyhaul_client::{Action, ClientError};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -209,7 +209,16 @@ impl Feeder {
             if self.sizes.is_some() {
                 connection.select(db).await?;
                 let names: Vec<Bytes> = meant.iter().map(|(taken, _)| taken.name.clone()).collect();
-                sizes = connection.memory_usage(&names).await?;
+                match connection.memory_usage(&names).await {
+                    Ok(found) => sizes = found,
+                    Err(ClientError::Server { error, .. }) if error.action() == Action::GiveUp => {
+                        self.ledger.remark(format!(
+                            "MEMORY USAGE is refused by the source ({error}): large keys are read in one piece"
+                        ));
+                        self.sizes = None;
+                    }
+                    Err(e) => return Err(e),
+                }
             }
             let mut sizes = sizes.into_iter();
             for (_, ways) in meant {

@@ -40,6 +40,8 @@ pub(super) struct Listener {
     pub status: Arc<ShardStatus>,
     /// All that was changed up to there is in the set, or was settled.
     pub told: KnownUpTo,
+    /// What is done after that moment does not matter any more: the job is to stop.
+    pub until: KnownUpTo,
 }
 
 /// Opens the link to a primary, however long that takes.
@@ -81,12 +83,13 @@ impl Listener {
 
     /// Listens until everything is dirty.
     pub(super) async fn run(mut self) {
-        let reason = self.listen().await;
-        self.dirty.everything(reason);
+        if let Some(reason) = self.listen().await {
+            self.dirty.everything(reason);
+        }
     }
 
-    /// Returns why nobody knows what changed.
-    async fn listen(&mut self) -> String {
+    /// Returns why nobody knows what changed; `None`: all is told that was to be.
+    async fn listen(&mut self) -> Option<String> {
         let mut ticks = interval(PING_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut pings = Pings::default();
@@ -96,7 +99,7 @@ impl Listener {
                 _ = ticks.tick(), if pings.sent.is_none() => {
                     pings.sent = Some(Instant::now());
                     if let Err(e) = self.link.ping().await {
-                        return self.broken(&e);
+                        return Some(self.broken(&e));
                     }
                     continue;
                 }
@@ -107,14 +110,17 @@ impl Listener {
                     self.dirty.tell(self.shard, keys);
                 }
                 Ok(Told::Everything) => {
-                    return format!("{} was emptied (FLUSHALL or FLUSHDB)", self.address);
+                    return Some(format!("{} was emptied (FLUSHALL or FLUSHDB)", self.address));
                 }
                 Ok(Told::Pong) => {
                     if let Some(known) = pings.answered() {
                         self.told.set(known);
+                        if self.until.get().is_some_and(|until| until <= known) {
+                            return None;
+                        }
                     }
                 }
-                Err(e) => return self.broken(&e),
+                Err(e) => return Some(self.broken(&e)),
             }
         }
     }

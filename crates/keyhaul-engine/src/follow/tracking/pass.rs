@@ -74,6 +74,9 @@ pub(super) struct Pass<'a> {
     unrest: Arc<AtomicBool>,
     /// Functions changed since they were copied.
     functions: Arc<AtomicBool>,
+    /// When the job was told to stop: what is done later does not matter.
+    until: KnownUpTo,
+    processes: Vec<(String, String)>,
     /// Listeners; they end with the pass.
     _listeners: JoinSet<()>,
 }
@@ -103,8 +106,8 @@ impl<'a> Pass<'a> {
         let layout = watch::layout(source);
         let primaries = source.primaries();
         let room = usize::try_from(options.memory_bytes / DIRTY_PART).unwrap_or(usize::MAX);
-        let room = dirty_room().unwrap_or(room);
         let dirty = Arc::new(Dirty::new(primaries.len(), room));
+        let until = KnownUpTo::default();
         let mut listeners = JoinSet::new();
         let mut nodes = Vec::new();
         for (shard, (id, _)) in primaries.into_iter().enumerate() {
@@ -120,6 +123,7 @@ impl<'a> Pass<'a> {
                 dirty: dirty.clone(),
                 status: status.clone(),
                 told: told.clone(),
+                until: until.clone(),
             };
             let tells_flushes = listener.tells_flushes();
             listeners.spawn(listener.run());
@@ -145,7 +149,7 @@ impl<'a> Pass<'a> {
             target: target.clone(),
             dirty: dirty.clone(),
             layout,
-            processes,
+            processes: processes.clone(),
             connections: HashMap::new(),
             unrest: unrest.clone(),
         };
@@ -157,6 +161,8 @@ impl<'a> Pass<'a> {
             watch: Some(watch),
             unrest,
             functions: Arc::new(AtomicBool::new(false)),
+            until,
+            processes,
             _listeners: listeners,
         })
     }
@@ -181,7 +187,10 @@ impl<'a> Pass<'a> {
             extras.spawn(self.extras().run(closing.clone()));
         }
         drop(outlet);
-        let mut end = End::default();
+        let end = End {
+            until: self.until.clone(),
+            until_synced: self.follows.live.until_synced,
+        };
         let ended = loop {
             if ledger.has_halted() {
                 break Err(GaveUp);
@@ -198,7 +207,7 @@ impl<'a> Pass<'a> {
                 }
             }
             let synced = self.synced(extras.is_empty());
-            if let Some(over) = end.look(&ledger, synced, self.follows.live.until_synced) {
+            if let Some(over) = end.look(&ledger, synced, &self.dirty) {
                 break over;
             }
             tokio::time::sleep(LOOK_EVERY).await;
@@ -212,10 +221,22 @@ impl<'a> Pass<'a> {
         while extras.join_next().await.is_some() {}
         way.join(&ledger).await;
         self.nodes.iter().for_each(|node| node.status.wait_for(None));
-        match (ended, ledger.has_halted()) {
-            (ended, false) => ended,
-            (_, true) => Err(GaveUp),
+        if ledger.has_halted() {
+            return Err(GaveUp);
         }
+        match ended? {
+            Ended::Synced if !self.has_same_target().await? => Ok(Ended::Everything(
+                "the target was restarted, or failed over to another primary".to_owned(),
+            )),
+            ended => Ok(ended),
+        }
+    }
+
+    /// Whether the target is still what acknowledged all that was written.
+    async fn has_same_target(&self) -> Result<bool, GaveUp> {
+        let retry_for = self.follows.job.options().retry_for;
+        let now = self.follows.target.processes(retry_for, &self.ledger).await?;
+        Ok(now.iter().all(|node| self.processes.contains(node)))
     }
 
     /// Starts what works for each node.
@@ -341,34 +362,42 @@ impl<'a> Pass<'a> {
 }
 
 /// Whether the job is at its end.
-#[derive(Default)]
 struct End {
     /// When it was first seen that it is to stop.
-    stopping: Option<Instant>,
+    until: KnownUpTo,
+    /// It ends once it is synced.
+    until_synced: bool,
 }
 
 impl End {
     /// `synced`: up to when all is applied.
     fn look(
-        &mut self,
+        &self,
         ledger: &Ledger,
         synced: Option<Instant>,
-        until_synced: bool,
+        dirty: &Dirty,
     ) -> Option<Result<Ended, GaveUp>> {
-        if ledger.stop.is_cancelled() {
-            let stopping = *self.stopping.get_or_insert_with(Instant::now);
-            if synced.is_some_and(|synced| synced >= stopping) {
-                ledger.end_synced();
-                return Some(Ok(Ended::Synced));
-            }
-            return (stopping.elapsed() > DRAIN_MAX).then_some(Err(GaveUp));
+        if !ledger.stop.is_cancelled() {
+            let is_synced = synced.is_some_and(|at| at.elapsed() <= SYNCED_AGE_MAX);
+            return (self.until_synced && is_synced).then_some(Ok(Ended::Synced));
         }
-        let is_synced = synced.is_some_and(|at| at.elapsed() <= SYNCED_AGE_MAX);
-        (until_synced && is_synced).then_some(Ok(Ended::Synced))
+        let stopping = self.until.get().unwrap_or_else(|| {
+            let now = Instant::now();
+            self.until.set(now);
+            now
+        });
+        if synced.is_some_and(|synced| synced >= stopping) {
+            ledger.end_synced();
+            return Some(Ok(Ended::Synced));
+        }
+        if stopping.elapsed() <= DRAIN_MAX {
+            return None;
+        }
+        ledger.halt(format!(
+            "interrupted with {} changed keys that were not written within {} s; the same command copies all keys again",
+            dirty.count(),
+            DRAIN_MAX.as_secs()
+        ));
+        Some(Err(GaveUp))
     }
-}
-
-/// How much room there is for changed keys, bytes, where a test says so.
-fn dirty_room() -> Option<usize> {
-    None
 }
