@@ -36,6 +36,10 @@ pub(crate) fn steps(prepared: &Prepared) -> Vec<String> {
             _ => "function libraries are written too".into(),
         });
     }
+    if options.live.is_some() {
+        steps.push("every change of the source is followed from then on, until told to stop".into());
+        return steps;
+    }
     steps.push(match (options.verify, &plan.target.kind) {
         (Verify::Quick, SideKind::Servers(_)) => {
             "verify every key afterwards: existence, type, expiry".into()
