@@ -43,7 +43,7 @@ pub use facts::{Degraded, Family, Role, ServerFacts, Version};
 pub use key_reads::{Asking, KeyRead};
 pub use reads::{ExpiryCommand, FunctionLibrary, KeyLook, ReadConnection, ScanOptions, ScanPage};
 pub use replica::{
-    FullResync, ReplicaLink, ReplicationRight, SOURCE_SILENCE_MAX, replication_right,
+    FullResync, ReplicaLink, ReplicationRight, Resync, SOURCE_SILENCE_MAX, replication_right,
 };
 pub use retry::{Action, Backoff};
 pub use rights::{FAILING_WRITES, READS, Tried, WRITES};

@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports)]
 
 mod command;
+mod spool;
 mod status;
 
 pub use status::{LiveStatus, ShardSnapshot, ShardStatus, State, StatusSnapshot};
