@@ -24,6 +24,7 @@ pub mod transform;
 mod bigkey;
 mod checkpoint;
 mod conversion;
+mod disk_limit;
 mod entry;
 mod ledger;
 mod patience;

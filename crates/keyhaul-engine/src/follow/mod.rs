@@ -19,6 +19,7 @@ mod parser;
 mod position;
 mod reread;
 mod round;
+mod spool;
 mod status;
 
 pub use status::{LiveStatus, ShardSnapshot, ShardStatus, State, StatusSnapshot};
