@@ -6,6 +6,8 @@
 
 mod applied;
 mod clock;
+mod folder;
+mod job;
 mod command;
 mod apply;
 mod compose;
@@ -20,6 +22,11 @@ mod position;
 mod reread;
 mod round;
 mod spool;
+mod due;
+mod shard;
 mod status;
+mod sweep;
 
+pub(crate) use guard::Guard;
+pub(crate) use job::FollowJob;
 pub use status::{LiveStatus, ShardSnapshot, ShardStatus, State, StatusSnapshot};
