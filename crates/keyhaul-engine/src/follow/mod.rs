@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports)]
 
 mod command;
+mod intake;
 mod spool;
 mod status;
 
