@@ -28,6 +28,7 @@ mod disk_limit;
 mod entry;
 mod ledger;
 mod patience;
+mod replicas;
 mod route;
 mod site;
 mod source;

@@ -5,25 +5,26 @@
 #![allow(dead_code, unused_imports)]
 
 mod applied;
-mod clock;
-mod folder;
-mod job;
-mod command;
 mod apply;
+mod clock;
+mod command;
 mod compose;
+mod due;
+mod folder;
 mod guard;
-mod note;
-mod source_asks;
+mod intake;
+mod job;
 mod lane;
 mod marks;
 mod names;
+mod note;
 mod parser;
 mod position;
 mod reread;
 mod round;
-mod spool;
-mod due;
 mod shard;
+mod source_asks;
+mod spool;
 mod status;
 mod sweep;
 

@@ -17,6 +17,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -86,50 +87,54 @@ enum Refusal {
 }
 
 impl<B: Send + 'static> Spool<B> {
-    /// Opens the folder. What an earlier run has left there is gone on with if it holds the wanted byte, of a history
-    /// and at an offset; else it is removed.
-    pub(crate) async fn open(options: SpoolOptions, wanted: Option<(String, u64)>) -> Self {
-        let folder = Arc::new(Folder::new(options.folder));
-        let wanted_there = wanted.clone();
-        let looking = {
-            let folder = folder.clone();
-            move || {
-                let wanted = wanted_there.as_ref();
-                found::find(
-                    &folder,
-                    wanted.map(|(replid, next)| (replid.as_str(), *next)),
-                )
-            }
-        };
-        let found = match blocking(looking).await {
-            Ok(found) => found,
-            Err(e) => {
-                options.ledger.remark(format!(
-                    "what an earlier run left in its spool cannot be used: {e}"
-                ));
-                found::Found::default()
-            }
-        };
-        for segment in &found.segments {
-            options.limit.count(segment.file_bytes);
-        }
-        let wanted = wanted
-            .as_ref()
-            .map(|(replid, next)| (replid.as_str(), *next));
-        let spool = Self {
-            state: Mutex::new(State::new(wanted, found.segments)),
+    /// An empty one, to be opened; in a runtime.
+    pub(crate) fn new(options: SpoolOptions) -> Self {
+        Self {
+            state: Mutex::new(State::new(None, VecDeque::new())),
             came: Notify::new(),
             went: Notify::new(),
             damaged: Notify::new(),
-            folder,
+            folder: Arc::new(Folder::new(options.folder)),
             limit: options.limit,
-            next_number: AtomicU64::new(found.next_number),
+            next_number: AtomicU64::new(0),
             runtime: Handle::current(),
             status: options.status,
             ledger: options.ledger,
+        }
+    }
+
+    /// Opens the folder, before anything is put in. What an earlier run has left there is gone on with if it holds the
+    /// wanted byte, of a history and at an offset; else it is removed.
+    pub(crate) async fn open(&self, wanted: Option<(String, u64)>) {
+        let folder = self.folder.clone();
+        let looked = blocking(move || {
+            let named = wanted.as_ref();
+            let named = named.map(|(replid, next)| (replid.as_str(), *next));
+            let found = found::find(&folder, named);
+            Ok((found, wanted))
+        });
+        let (found, wanted) = match looked.await {
+            Ok((Ok(found), wanted)) => (found, wanted),
+            Ok((Err(e), wanted)) => {
+                self.ledger.remark(format!(
+                    "what an earlier run left in its spool cannot be used: {e}"
+                ));
+                (found::Found::default(), wanted)
+            }
+            Err(e) => return self.ledger.halt(format!("a task failed: {e}")),
         };
-        spool.show(&spool.lock());
-        spool
+        for segment in &found.segments {
+            self.limit.count(segment.file_bytes);
+        }
+        self.next_number.store(found.next_number, Ordering::Relaxed);
+        let wanted = wanted
+            .as_ref()
+            .map(|(replid, next)| (replid.as_str(), *next));
+        let mut state = self.lock();
+        *state = State::new(wanted, found.segments);
+        self.show(&state);
+        drop(state);
+        self.came.notify_one();
     }
 
     /// Where the stream is to be gone on with: a name of its history, and the offset of the next byte. `None`: there

@@ -46,7 +46,8 @@ async fn open(folder: Option<&Path>, bytes_max: u64, wanted: Option<(&str, u64)>
         ledger: ledger.clone(),
     };
     let wanted = wanted.map(|(replid, next)| (replid.to_owned(), next));
-    let spool = Arc::new(Spool::open(options, wanted).await);
+    let spool = Arc::new(Spool::new(options));
+    spool.open(wanted).await;
     Made {
         spool,
         limit,
