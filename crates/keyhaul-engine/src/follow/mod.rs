@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports)]
 
 mod command;
+mod deadlines;
 mod status;
 
 pub use status::{LiveStatus, ShardSnapshot, ShardStatus, State, StatusSnapshot};
