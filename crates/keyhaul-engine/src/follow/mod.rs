@@ -9,6 +9,7 @@ mod apply;
 mod clock;
 mod command;
 mod compose;
+mod deadlines;
 mod due;
 mod folder;
 mod guard;
