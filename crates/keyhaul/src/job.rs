@@ -107,8 +107,15 @@ fn replicate_or_plan(
     environment: &Environment,
     is_dry_run: bool,
 ) -> Result<Request, UsageError> {
-    refuse_what_is_to_come(args.mode)?;
     let options = CopyOptions {
+        live: match args.mode {
+            ModeArg::Scan => None,
+            ModeArg::Live | ModeArg::Liveonly => Some(keyhaul_engine::options::LiveOptions {
+                copies_first: args.mode == ModeArg::Live,
+                until_synced: std::env::var_os("KH_UNTIL").is_some(),
+                ..Default::default()
+            }),
+        },
         mem_limit: optional_size("--mem-limit", args.mem_limit.as_deref())?,
         on_conflict: match args.on_conflict {
             OnConflictArg::Replace => OnConflict::Replace,
@@ -303,17 +310,6 @@ fn key_file(path: &Path) -> Result<Vec<Bytes>, UsageError> {
         true => Err(wrong("it names no key".into())),
         false => Ok(names),
     }
-}
-
-fn refuse_what_is_to_come(mode: ModeArg) -> Result<(), UsageError> {
-    let option = match mode {
-        ModeArg::Live => "--mode live",
-        ModeArg::Liveonly => "--mode liveonly",
-        ModeArg::Scan => return Ok(()),
-    };
-    Err(UsageError::new(format!(
-        "{option} is not available in this version"
-    )))
 }
 
 fn each<T, E: std::fmt::Display>(
