@@ -11,6 +11,7 @@ mod big_keys;
 mod compare;
 mod copy;
 mod keystats;
+mod live;
 mod plan;
 mod show_plan;
 
@@ -18,6 +19,7 @@ mod progress;
 mod rates;
 mod screen;
 mod signals;
+mod status;
 
 mod output_file;
 mod receipt;

@@ -278,6 +278,7 @@ mod tests {
             }),
             not_moved: not_moved.finish(),
             saved: None,
+            live: None,
             remarks: vec!["a:1 was scanned again".into()],
         }
     }

@@ -237,6 +237,7 @@ mod tests {
             verify: Some(VerifyCounts::default()),
             not_moved: list.finish(),
             saved: None,
+            live: None,
             remarks: vec!["r".into()],
         }
     }

@@ -15,14 +15,15 @@ pub(crate) enum ReadBy {
     Psync,
 }
 
-/// A file is a backup: there a snapshot of one moment is worth a fork of the source. Into a server it is
-/// only taken when asked for by name.
+/// A file is a backup: there a snapshot of one moment is worth a fork of the source, and following is exact only
+/// behind one. A copy into a server takes it only when asked for by name.
 pub(super) async fn choose(
     source: &mut Probed,
     options: &CopyOptions,
     to_file: bool,
 ) -> Result<ReadBy, PlanError> {
-    if options.method == Method::Scan || (options.method == Method::Auto && !to_file) {
+    let is_worth_it = to_file || options.live.is_some();
+    if options.method == Method::Scan || (options.method == Method::Auto && !is_worth_it) {
         return Ok(ReadBy::Scan(None));
     }
     for node in source.site.routing.topology().primaries.clone() {

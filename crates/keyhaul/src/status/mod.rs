@@ -1,0 +1,5 @@
+//! What others can look at while a job runs.
+
+mod address;
+
+pub(crate) use address::ListenAddress;
