@@ -19,7 +19,7 @@ use crate::exit::Exit;
 pub(crate) use big_keys::BigKeysArgs;
 pub(crate) use compare::CompareArgs;
 pub(crate) use keystats::{KeystatsArgs, KeystatsCommand, KeystatsSharedArgs, ReportArgs};
-pub(crate) use live::{LiveArgs, StatusArgs};
+pub(crate) use live::LiveArgs;
 pub(crate) use replicate::ReplicateArgs;
 pub(crate) use shared::{CopyArgs, EveryKeyArgs, ResumeArgs, SharedArgs};
 

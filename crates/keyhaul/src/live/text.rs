@@ -29,7 +29,7 @@ pub(crate) fn state(phase: Phase, live: Option<&StatusSnapshot>) -> &'static str
 pub(crate) fn follows(phase: Phase, live: &StatusSnapshot) -> bool {
     match phase {
         Phase::Following => true,
-        Phase::Done | Phase::Stopped => live.shards.iter().any(|shard| shard.applied_offset > 0),
+        Phase::Done | Phase::Stopped => !live.shards.is_empty(),
         Phase::Starting | Phase::Copying | Phase::Verifying | Phase::Scanning => false,
     }
 }
@@ -154,21 +154,39 @@ fn behind(state: State, bytes: Option<u64>, ms: Option<u64>) -> String {
     }
 }
 
-/// Where a shard stopped, for the summary: `a:1  offset 4711 of 0123.., nothing behind`.
+/// What following came to: `70 commands, 3 keys read again, 1 full resync, 4 partial`.
+pub(crate) fn followed(live: &StatusSnapshot) -> String {
+    let count = |of: fn(&ShardSnapshot) -> u64| size::show_count(sum(live, of));
+    format!(
+        "{} commands, {} keys read again, {} full and {} partial resyncs",
+        count(|shard| shard.commands),
+        count(|shard| shard.keys_reread),
+        count(|shard| shard.full_resyncs),
+        count(|shard| shard.partial_resyncs)
+    )
+}
+
+/// Where a shard stopped: `a:1: applied up to offset 4711 of 0123, nothing behind`.
 pub(crate) fn stopped_at(shard: &ShardSnapshot) -> String {
     match applied_offset(shard) {
         Some(offset) => format!(
-            "{}  applied up to offset {offset} of {}, {}",
+            "{}: applied up to offset {offset} of {}, {}",
             shard.node,
             shard.replid,
             behind(shard.state, shard_lag_bytes(shard), None)
         ),
         None => format!(
-            "{}  {} changed keys taken over",
+            "{}: {} changed keys taken over",
             shard.node,
             size::show_count(shard.commands)
         ),
     }
+}
+
+/// How far the target is behind, for the headline; `None`: not at all, or not known.
+pub(crate) fn lags(live: &StatusSnapshot) -> Option<String> {
+    let bytes = lag_bytes(live).filter(|bytes| *bytes > 0)?;
+    Some(behind(live.state, Some(bytes), live.lag_ms()))
 }
 
 #[cfg(test)]
@@ -214,9 +232,15 @@ mod tests {
         );
         assert_eq!(
             stopped_at(&one.shards[0]),
-            "a:1  applied up to offset 4000 of 0123, 1000 B behind"
+            "a:1: applied up to offset 4000 of 0123, 1000 B behind"
         );
-        assert_eq!(stopped_at(&two.shards[1]), "b:1  5 changed keys taken over");
+        assert_eq!(stopped_at(&two.shards[1]), "b:1: 5 changed keys taken over");
+        assert_eq!(
+            followed(&two),
+            "75 commands, 3 keys read again, 1 full and 4 partial resyncs"
+        );
+        assert_eq!(lags(&one).as_deref(), Some("1000 B and 12 ms behind"));
+        assert_eq!(lags(&two), None);
         assert_eq!(waiting(&two), Some("target c:1 is full"));
     }
 
