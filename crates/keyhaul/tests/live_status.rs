@@ -1,4 +1,4 @@
-//! `--status-listen`: what others see of a running job, that strangers do not disturb it, and what is refused.
+//! `--status-listen`, and the state of a live job: what others see of a running job, that strangers do not disturb it, and what is refused.
 
 mod common;
 
@@ -81,8 +81,9 @@ fn ends() -> Ends {
 
 impl Ends {
     /// A copy that takes its time, and where it can be looked at.
-    fn start(&self) -> (Running, SocketAddr) {
-        let options = ["--rate-limit", "100kb", "--status-listen", "0"];
+    fn start(&self, more: &[&str]) -> (Running, SocketAddr) {
+        let mut options = vec!["--rate-limit", "100kb", "--status-listen", "0"];
+        options.extend(more);
         let running = Running::start(&self.source.uri(), &self.target.uri(), &options);
         let told = running.process.stderr_so_far();
         let address = told
@@ -96,7 +97,7 @@ impl Ends {
 #[test]
 fn a_running_copy_can_be_looked_at() {
     let ends = ends();
-    let (running, at) = ends.start();
+    let (running, at) = ends.start(&[]);
     assert!(at.ip().is_loopback(), "{at}");
     wait_until("keys arrive", PATIENCE, || {
         let copied = &get(at, "/status").json()["counts"]["copied"];
@@ -138,9 +139,34 @@ fn a_running_copy_can_be_looked_at() {
 }
 
 #[test]
+fn a_job_that_will_follow_says_so() {
+    let ends = ends();
+    let (running, at) = ends.start(&["--mode", "live", "--method", "scan"]);
+    let status = get(at, "/status").json();
+    assert!(status["live"]["state"].is_string(), "{status}");
+    assert!(status["live"]["shards"].is_array(), "{status}");
+    running.process.interrupt();
+    let ran = running.finish().exits_with(5);
+    assert!(ran.report["live"]["state"].is_string(), "{ran:#?}");
+    assert_eq!(ran.report["verify"], Value::Null, "{ran:#?}");
+    let said = &ran.outcome.stderr;
+    assert!(
+        said.contains("stopping: what is on its way to the target is being applied"),
+        "{said}"
+    );
+    assert!(
+        said.contains("follow the source: it tells the names of keys"),
+        "{said}"
+    );
+    let summary = &ran.outcome.stdout;
+    assert!(summary.starts_with("stopped "), "{summary}");
+    assert!(summary.contains("give the same command again"), "{summary}");
+}
+
+#[test]
 fn the_page_asks_nobody_else() {
     let ends = ends();
-    let (running, at) = ends.start();
+    let (running, at) = ends.start(&[]);
     let page = get(at, "/");
     assert!(page.head.contains("text/html"), "{}", page.head);
     for reference in [
@@ -162,7 +188,7 @@ fn the_page_asks_nobody_else() {
 #[test]
 fn strangers_do_not_disturb_the_job() {
     let ends = ends();
-    let (running, at) = ends.start();
+    let (running, at) = ends.start(&[]);
     // Noise and a head without an end are answered with an error, or not at all.
     let long = format!("GET /{} HTTP/1.1\r\n", "x".repeat(100_000));
     for noise in ["\r\n\r\n\r\n\u{0}", "PING\r\n", &long] {

@@ -8,8 +8,8 @@ use super::{HOW, OUTPUT};
 pub(crate) struct LiveArgs {
     /// In live mode: most bytes on the disk that are received and not applied yet, at least 64mb [default: 16gb]
     ///
-    /// They lie compressed in the folder for temporary files (TMPDIR), and go as they are applied. When it is full the
-    /// job waits for the target; a source that waits too long for us drops the link, and all keys are copied again.
+    /// They lie compressed in --state-dir and go as they are applied. When it is full, the source is read no faster than
+    /// the target takes; a source that has to wait too long drops the link, and all keys are copied again.
     #[arg(long, value_name = "SIZE", help_heading = HOW)]
     pub(crate) spool_limit: Option<String>,
 
