@@ -306,6 +306,7 @@ impl Job {
             verify,
             not_moved,
             saved: None,
+            live: (self.prepared.options.live.as_ref()).map(|_| ledger.progress.live.snapshot()),
             remarks: ledger.remarks(),
         }
     }
