@@ -388,9 +388,15 @@ pub(super) const TEMPLATES: &[(&str, &[&str])] = &[
     ),
     ("xautoclaim", &["XAUTOCLAIM $sx $grp $con 0 0 COUNT 4"]),
     // Vector sets.
+    // A VADD that gives a member another vector is not in the replication stream (seen on Redis 8.2), so that members
+    // are removed first.
     (
         "vadd",
-        &["VADD $vec VALUES 3 $float $float $float $member NOQUANT"],
+        &[
+            "VREM $vec m1 ; VADD $1 VALUES 3 $float $float $float m1 NOQUANT",
+            "VREM $vec m2 ; VADD $1 VALUES 3 $float $float $float m2 NOQUANT",
+            "VREM $vec m3 ; VADD $1 VALUES 3 $float $float $float m3 NOQUANT",
+        ],
     ),
     ("vrem", &["VREM $vec $member"]),
     ("vsetattr", &["VSETATTR $vec $member {\"a\":$small}"]),
