@@ -1,6 +1,8 @@
 //! Jobs that follow: two ends of any shape, the built binary with its status page, waiting for states, kills and
 //! restarts, and what must be true at the end.
 
+#![allow(clippy::panic, reason = "helpers of tests are tests too")]
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -11,8 +13,8 @@ use keyhaul_testkit::process::Process;
 use keyhaul_testkit::writes::{
     FIELD_TTL_COMMANDS, Place, WriteOptions, wait_until_short_lived_are_gone,
 };
-use keyhaul_testkit::{Cluster, Dataset, Server, Version};
-use redis::cmd;
+use keyhaul_testkit::{Cluster, Dataset, Sentinel, Server, ServerBuilder, Version};
+use redis::{Connection, cmd};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -35,19 +37,22 @@ pub(crate) fn at_full_length() -> bool {
 
 /// A source or a target.
 pub(crate) enum Side {
-    One(Server),
+    One(Box<Server>),
     Many(Cluster),
+    /// A server and its replicas, found by sentinels.
+    Watched(Sentinel),
 }
 
 impl Side {
     /// A server on a TCP port too, so that a replica can be attached.
     pub(crate) fn one(version: Version) -> Side {
-        Side::One(
-            Server::builder(version)
-                .tcp()
-                .arg("repl-diskless-sync-delay", 0)
-                .start(),
-        )
+        Side::built(Server::builder(version))
+    }
+
+    /// The same with options of its own.
+    pub(crate) fn built(builder: ServerBuilder) -> Side {
+        let server = builder.tcp().arg("repl-diskless-sync-delay", 0).start();
+        Side::One(Box::new(server))
     }
 
     pub(crate) fn many(version: Version, primaries: usize) -> Side {
@@ -59,6 +64,7 @@ impl Side {
         match self {
             Side::One(server) => server.uri(),
             Side::Many(cluster) => cluster.uri(),
+            Side::Watched(sentinel) => sentinel.uri(),
         }
     }
 
@@ -66,6 +72,7 @@ impl Side {
         match self {
             Side::One(server) => Place::server(server),
             Side::Many(cluster) => Place::cluster(cluster),
+            Side::Watched(sentinel) => Place::server(sentinel.primary()),
         }
     }
 
@@ -73,6 +80,7 @@ impl Side {
         match self {
             Side::One(server) => View::server(server),
             Side::Many(cluster) => View::cluster(cluster),
+            Side::Watched(sentinel) => View::server(sentinel.primary()),
         }
     }
 
@@ -80,6 +88,7 @@ impl Side {
         match self {
             Side::One(server) => server.version(),
             Side::Many(cluster) => cluster.version(),
+            Side::Watched(sentinel) => sentinel.primary().version(),
         }
     }
 
@@ -87,6 +96,7 @@ impl Side {
         match self {
             Side::One(server) => vec![server],
             Side::Many(cluster) => cluster.primaries(),
+            Side::Watched(sentinel) => vec![sentinel.primary()],
         }
     }
 
@@ -95,7 +105,7 @@ impl Side {
     pub(crate) fn server(&self) -> &Server {
         match self {
             Side::One(server) => server,
-            Side::Many(_) => panic!("a cluster is no server"),
+            _ => panic!("it is not one server"),
         }
     }
 
@@ -104,7 +114,7 @@ impl Side {
     pub(crate) fn server_mut(&mut self) -> &mut Server {
         match self {
             Side::One(server) => server,
-            Side::Many(_) => panic!("a cluster is no server"),
+            _ => panic!("it is not one server"),
         }
     }
 
@@ -113,7 +123,7 @@ impl Side {
     pub(crate) fn cluster(&self) -> &Cluster {
         match self {
             Side::Many(cluster) => cluster,
-            Side::One(_) => panic!("a server is no cluster"),
+            _ => panic!("it is no cluster"),
         }
     }
 
@@ -125,8 +135,9 @@ impl Side {
             ..Dataset::default()
         };
         match self {
-            Side::One(server) => drop(dataset.fill(server)),
-            Side::Many(cluster) => drop(dataset.fill_cluster(cluster)),
+            Side::One(server) => dataset.fill(server),
+            Side::Many(cluster) => dataset.fill_cluster(cluster),
+            Side::Watched(sentinel) => dataset.fill(sentinel.primary()),
         }
     }
 
@@ -141,7 +152,8 @@ impl Side {
 
 /// Random writes that this target can hold, at a rate which leaves the machine to others.
 pub(crate) fn writes_for(source: &Side, target: &Side) -> WriteOptions {
-    let both_standalone = matches!((source, target), (Side::One(_), Side::One(_)));
+    let clusters = [source, target].map(|side| matches!(side, Side::Many(_)));
+    let both_standalone = clusters == [false, false];
     let mut leave_out: Vec<String> = Vec::new();
     if !target.version().has_field_ttls() {
         leave_out.extend(FIELD_TTL_COMMANDS.iter().map(|name| (*name).to_owned()));
@@ -425,8 +437,8 @@ fn at_least(applied: &[u64], offsets: &[u64]) -> bool {
 /// Writes a key to each primary, after everything else, and gives the names.
 fn marks(source: &Side) -> Vec<String> {
     let owner = |key: &str| match source {
-        Side::One(_) => 0,
         Side::Many(cluster) => cluster.owner_of(key.as_bytes()),
+        _ => 0,
     };
     let mut names = Vec::new();
     let mut marked = std::collections::BTreeSet::new();
@@ -439,10 +451,7 @@ fn marks(source: &Side) -> Vec<String> {
         if !marked.insert(owner(&name)) {
             continue;
         }
-        let mut connection = match source {
-            Side::One(server) => server.client(),
-            Side::Many(cluster) => cluster.connection_for(name.as_bytes()),
-        };
+        let mut connection = connection_for(source, name.as_bytes());
         // Names of an earlier mark are there already: they tell nothing.
         let unique = format!("{{{name}}}{:?}", Instant::now());
         cmd("SET")
@@ -455,11 +464,16 @@ fn marks(source: &Side) -> Vec<String> {
     names
 }
 
+/// A connection to who serves the key.
+pub(crate) fn connection_for(side: &Side, key: &[u8]) -> Connection {
+    match side {
+        Side::Many(cluster) => cluster.connection_for(key),
+        _ => side.primaries()[0].client(),
+    }
+}
+
 fn is_there(target: &Side, key: &str) -> bool {
-    let mut connection = match target {
-        Side::One(server) => server.client(),
-        Side::Many(cluster) => cluster.connection_for(key.as_bytes()),
-    };
+    let mut connection = connection_for(target, key.as_bytes());
     let count: u64 = cmd("EXISTS")
         .arg(key)
         .query(&mut connection)
