@@ -192,7 +192,7 @@ fn a_target_that_crawls_is_caught_up_with() {
     follower.wait_following();
     setup.proxy.throttle(Direction::ToServer, Some(20_000));
     follower.wait_status("it lags", |status| {
-        status["lag_bytes"].as_u64() > Some(300_000)
+        status["live"]["lag_bytes"].as_u64() > Some(300_000)
     });
     setup.proxy.throttle(Direction::ToServer, None);
     setup.ends_equal(follower);

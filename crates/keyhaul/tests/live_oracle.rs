@@ -48,7 +48,7 @@ fn agrees(version: Version, seed: u64) {
             sum(status, "applied_offset") >= offset_of(source.server())
         });
         assert_eq!(
-            status["shards"].as_array().map(Vec::len),
+            status["live"]["shards"].as_array().map(Vec::len),
             Some(1),
             "{status}"
         );
