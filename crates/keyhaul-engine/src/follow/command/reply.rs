@@ -18,18 +18,17 @@ pub(crate) fn shows_absence(spec: &Spec, reply: &Token) -> bool {
         Does::Set => *reply == Token::Null,
         // MSETNX; MSET never says 0.
         Does::SetMany | Does::SetManyExpire => zero,
-        // No such field (of an array, one of them). 0 is a condition that was not met: Valkey names such fields too.
+        // No such field (of an array, one of them). The source may not have had it either: HPERSIST, and all that Valkey sends, names
+        // fields that were not there (seen); then the key is read again in vain. 0 is a condition that was not met.
         Does::FieldsExpire(_) | Does::FieldsPersist => matches!(reply, Token::Int(-2)),
         // FNX or FXX was not met.
         Does::FieldsSetExpire => zero,
-        Does::Replace if spec.name == "SETNX" => zero,
-        Does::Change => match spec.name {
-            "LPUSHX" | "RPUSHX" | "HSETNX" => zero,
-            "LINSERT" => zero || matches!(reply, Token::Int(-1)),
-            "LPOP" | "RPOP" | "RPOPLPUSH" | "LMOVE" => *reply == Token::Null,
-            "ZPOPMIN" | "ZPOPMAX" => matches!(reply, Token::Array(0)),
-            _ => false,
-        },
+        Does::SetAbsent | Does::PushPresent | Does::SetFieldAbsent => zero,
+        Does::Insert => zero || matches!(reply, Token::Int(-1)),
+        Does::PopFirst | Does::PopLast | Does::MoveElement | Does::MoveElementFrom => {
+            *reply == Token::Null
+        }
+        Does::PopScored => matches!(reply, Token::Array(0)),
         _ => false,
     }
 }
