@@ -22,6 +22,7 @@ mod element_reads;
 mod fact_reads;
 mod facts;
 mod key_reads;
+mod offset_reads;
 mod reads;
 mod replica;
 mod rights;
@@ -41,9 +42,10 @@ pub use error::{ClientError, ServerError};
 pub use fact_reads::{FactsAsked, KeyAnswers};
 pub use facts::{Degraded, Family, Role, ServerFacts, Version};
 pub use key_reads::{Asking, KeyRead};
+pub use offset_reads::{KeyAtOffset, OffsetMoment, ReplOffset};
 pub use reads::{ExpiryCommand, FunctionLibrary, KeyLook, ReadConnection, ScanOptions, ScanPage};
 pub use replica::{
-    FullResync, ReplicaLink, ReplicationRight, SOURCE_SILENCE_MAX, replication_right,
+    FullResync, ReplicaLink, ReplicationRight, Resync, SOURCE_SILENCE_MAX, replication_right,
 };
 pub use retry::{Action, Backoff};
 pub use rights::{FAILING_WRITES, READS, Tried, WRITES};

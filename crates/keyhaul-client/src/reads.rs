@@ -10,7 +10,8 @@ use crate::connection::Connection;
 use crate::connector::{Connector, Greeting};
 use crate::endpoint::Address;
 use crate::error::{ClientError, ServerError};
-use crate::key_reads::{FirstReading, HalfRead};
+use crate::key_reads::{Expiry, FirstReading, HalfRead};
+use crate::offset_reads::ReplOffset;
 
 /// How a server tells when a key expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,9 @@ pub struct ReadConnection {
     /// The key whose payload is coming in parts, if there is one.
     pub(crate) large: Option<FirstReading>,
     pub(crate) half: HalfRead,
+    /// The same for a key that is read at a known offset: its expiry.
+    pub(crate) at_offset: Option<Expiry>,
+    pub(crate) finished_at: Option<ReplOffset>,
     /// A write to a key that was read here was told.
     pub(crate) has_noticed: bool,
     db: Option<u32>,
@@ -130,6 +134,8 @@ impl ReadConnection {
             expiry,
             large: None,
             half: HalfRead::default(),
+            at_offset: None,
+            finished_at: None,
             has_noticed: false,
             db: None,
         }

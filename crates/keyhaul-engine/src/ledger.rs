@@ -13,6 +13,18 @@ use crate::stats::NotMovedList;
 /// How many remarks are kept.
 const REMARKS_MAX: usize = 200;
 
+/// Who is told of keys that were not moved.
+pub(crate) struct NotMovedListener(pub ToldOfKey);
+
+/// Told the db and the name of a key.
+pub(crate) type ToldOfKey = Box<dyn Fn(u32, &[u8]) + Send + Sync>;
+
+impl std::fmt::Debug for NotMovedListener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NotMovedListener")
+    }
+}
+
 /// The books of one job; shared by its tasks.
 #[derive(Debug)]
 pub(crate) struct Ledger {
@@ -22,6 +34,8 @@ pub(crate) struct Ledger {
     pub not_moved: NotMovedList,
     /// Where the list is kept for a later run too.
     pub checkpoint: OnceLock<Arc<Checkpoint>>,
+    /// Told of each key that is listed.
+    pub listener: OnceLock<NotMovedListener>,
     /// Cancelled by the user, or by [`Ledger::halt`].
     pub stop: CancellationToken,
     has_halted: AtomicBool,
@@ -39,6 +53,7 @@ impl Ledger {
             progress,
             not_moved: NotMovedList::default(),
             checkpoint: OnceLock::new(),
+            listener: OnceLock::new(),
             stop,
             has_halted: AtomicBool::new(false),
             leaves_keys: AtomicBool::new(false),
@@ -106,6 +121,9 @@ impl Ledger {
             self.leave_keys();
         } else if let Some(checkpoint) = self.checkpoint.get() {
             checkpoint.not_moved(db, key, &reason);
+        }
+        if let Some(listener) = self.listener.get() {
+            (listener.0)(db, key);
         }
         if self.not_moved.add(db, key, reason) {
             Progress::add(&self.progress.keys_not_moved, 1);

@@ -6,13 +6,13 @@
 //! - [`functions`] takes the libraries along, [`proof`] looks at what became of it all.
 //! - [`resume`] takes over what an earlier run did.
 
-mod by_rdb;
+pub(crate) mod by_rdb;
 mod by_scan;
 mod functions;
 mod listing;
 mod proof;
 mod resume;
-mod target;
+pub(crate) mod target;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -50,6 +50,7 @@ pub struct Job {
     worked_on: Mutex<Vec<(u32, Bytes)>>,
 }
 
+pub(crate) use by_rdb::FUNCTIONS_AHEAD;
 pub use listing::{BigKeyListing, BigKeyWay};
 
 /// What was copied, as far as the books do not say it.
