@@ -1,7 +1,6 @@
 //! The same command in another form, for a target that does not take it as the source sends it.
 
 use bytes::BytesMut;
-use keyhaul_client::{Family, Version};
 use keyhaul_resp::encode;
 
 use super::Args;
@@ -33,24 +32,37 @@ pub(crate) struct Abilities {
 }
 
 impl Abilities {
-    /// What a target of this version takes.
-    pub(crate) fn of(family: Family, version: Version) -> Self {
-        let number = (version.major, version.minor);
-        let since = |redis, valkey| match family {
-            Family::Redis => number >= redis,
-            Family::Valkey => number >= valkey,
-        };
-        const NEVER: (u16, u16) = (u16::MAX, 0);
+    /// What a target takes that has these commands (names in capitals): options came with commands.
+    pub(crate) fn of_commands(has: impl Fn(&str) -> bool) -> Self {
+        let is_6_2 = has("GETEX");
         Self {
-            set_pxat: since((6, 2), (0, 0)),
-            set_ifeq: since((8, 4), (8, 1)),
-            msetex: since((8, 4), (9, 1)),
-            counted_pops: since((6, 2), (0, 0)),
-            conditions: since((7, 0), (0, 0)),
-            field_expiry: since((7, 4), (9, 0)),
-            hsetex: since((8, 0), (9, 0)),
-            hgetdel: since((8, 0), (9, 1)),
-            stream_refs: since((8, 2), NEVER),
+            set_pxat: is_6_2,
+            // Redis 8.4, Valkey 8.1.
+            set_ifeq: has("DELEX") || has("COMMANDLOG"),
+            msetex: has("MSETEX"),
+            counted_pops: is_6_2,
+            // 7.0
+            conditions: has("EXPIRETIME"),
+            field_expiry: has("HPEXPIREAT"),
+            hsetex: has("HSETEX"),
+            hgetdel: has("HGETDEL"),
+            stream_refs: has("XDELEX"),
+        }
+    }
+
+    /// Whether [`form`] has to be asked about commands of this name.
+    pub(crate) fn may_change(self, spec: &Spec) -> bool {
+        match spec.does {
+            Does::AddEntry | Does::TrimEntries => true,
+            Does::Group | Does::SetLastId | Does::Expire(_) => !self.conditions,
+            Does::DeleteEntries | Does::AckEntries => !self.stream_refs,
+            Does::FieldsSetExpire => !self.hsetex,
+            Does::FieldsTake => !self.hgetdel,
+            Does::FieldsExpire(_) | Does::FieldsPersist => !self.field_expiry,
+            Does::Set => !(self.set_pxat && self.set_ifeq),
+            Does::SetManyExpire => !self.msetex,
+            Does::PopFirst | Does::PopLast | Does::MoveElementFrom => !self.counted_pops,
+            _ => false,
         }
     }
 }
@@ -74,30 +86,27 @@ pub(crate) enum Form {
 /// Also for the newest target: XADD and XTRIM with LIMIT. A server sends `MAXLEN = n LIMIT m` (seen, 6.2 to 9.1) and takes it from
 /// its own primary only: what has no `~` must have no LIMIT.
 pub(crate) fn form(spec: &Spec, args: &Args<'_>, abilities: Abilities, out: &mut BytesMut) -> Form {
+    if !abilities.may_change(spec) {
+        return Form::AsItIs;
+    }
     let before = out.len();
     let said = match spec.does {
-        Does::AddEntry => trimmed(args, 2, abilities, out),
-        Does::TrimEntries => trimmed(args, 2, abilities, out),
-        Does::Group => without(args, "ENTRIESREAD", 5, abilities.conditions, out),
-        Does::SetLastId if abilities.conditions || args.len() <= 3 => Some(Form::AsItIs),
-        Does::SetLastId => all(args, 0, 3).map(|id| written(out, id)),
-        Does::DeleteEntries => delete_entries(args, abilities, out),
-        Does::AckEntries if !abilities.stream_refs => None,
-        Does::FieldsSetExpire if !abilities.hsetex => set_fields(spec, args, abilities, out),
-        Does::FieldsTake if !abilities.hgetdel => all(args, 4, args.len()).and_then(|fields| {
+        Does::AddEntry | Does::TrimEntries => trimmed(args, abilities, out),
+        Does::Group => without_entries_read(args, out),
+        Does::SetLastId | Does::Expire(_) if args.len() > 3 => {
+            all(args, 0, 3).map(|plain| written(out, plain))
+        }
+        Does::DeleteEntries => delete_entries(args, out),
+        Does::AckEntries | Does::FieldsExpire(_) | Does::FieldsPersist => None,
+        Does::FieldsSetExpire => set_fields(spec, args, abilities, out),
+        Does::FieldsTake => all(args, 4, args.len()).and_then(|fields| {
             let head = [&b"HDEL"[..], args.get(1)?].into_iter();
             Some(written(out, head.chain(fields)))
         }),
-        Does::FieldsExpire(_) | Does::FieldsPersist if !abilities.field_expiry => None,
-        Does::Expire(_) if !abilities.conditions && args.len() > 3 => {
-            all(args, 0, 3).map(|plain| written(out, plain))
-        }
         Does::Set => plain_set(spec, args, abilities, out),
-        Does::SetManyExpire if !abilities.msetex => set_many(spec, args, abilities, out),
-        Does::PopFirst | Does::PopLast if !abilities.counted_pops && args.len() > 2 => {
-            popped(spec, args, out)
-        }
-        Does::MoveElementFrom if !abilities.counted_pops => {
+        Does::SetManyExpire => set_many(spec, args, abilities, out),
+        Does::PopFirst | Does::PopLast if args.len() > 2 => popped(spec, args, out),
+        Does::MoveElementFrom => {
             let is_old = args.is(3, "RIGHT") && args.is(4, "LEFT");
             all(args, 1, 3).filter(|_| is_old).map(|keys| {
                 let head = [&b"RPOPLPUSH"[..]].into_iter();
@@ -140,12 +149,7 @@ fn except(args: &Args<'_>, left_out: &[usize], out: &mut BytesMut) -> Form {
 }
 
 /// XADD and XTRIM: `XADD key [NOMKSTREAM] [KEEPREF|DELREF|ACKED] [MAXLEN|MINID [=|~] threshold [LIMIT count]] id field value ...`
-fn trimmed(
-    args: &Args<'_>,
-    first: usize,
-    abilities: Abilities,
-    out: &mut BytesMut,
-) -> Option<Form> {
+fn trimmed(args: &Args<'_>, abilities: Abilities, out: &mut BytesMut) -> Option<Form> {
     let mut left_out = [0; 4];
     let mut count = 0;
     let mut leave_out = |index: usize| {
@@ -155,7 +159,7 @@ fn trimmed(
         }
     };
     let mut is_about = false;
-    let mut index = first;
+    let mut index = 2;
     loop {
         if args.is(index, "NOMKSTREAM") {
             // It was there on the source, so that something was added.
@@ -185,35 +189,22 @@ fn trimmed(
         }
         index += 1;
     }
-    // 6.2 trims about as much as it likes for `~`, which no server sends.
     Some(match left_out.get(..count) {
         Some(left_out) if count > 0 => except(args, left_out, out),
         _ => Form::AsItIs,
     })
 }
 
-/// Without an option that has a value, for a target that does not take it.
-fn without(
-    args: &Args<'_>,
-    option: &str,
-    first: usize,
-    is_taken: bool,
-    out: &mut BytesMut,
-) -> Option<Form> {
-    if is_taken {
-        return Some(Form::AsItIs);
-    }
-    Some(match find(args, first, option) {
+/// `XGROUP SETID key group id ENTRIESREAD n`, `XGROUP CREATE key group id MKSTREAM ENTRIESREAD n`
+fn without_entries_read(args: &Args<'_>, out: &mut BytesMut) -> Option<Form> {
+    Some(match find(args, 5, "ENTRIESREAD") {
         Some(at) => except(args, &[at, at + 1], out),
         None => Form::AsItIs,
     })
 }
 
 /// `XDELEX key KEEPREF IDS 1 id`
-fn delete_entries(args: &Args<'_>, abilities: Abilities, out: &mut BytesMut) -> Option<Form> {
-    if abilities.stream_refs {
-        return Some(Form::AsItIs);
-    }
+fn delete_entries(args: &Args<'_>, out: &mut BytesMut) -> Option<Form> {
     let ids = find(args, 2, "IDS")?;
     if (2..ids).any(|index| !args.is(index, "KEEPREF")) {
         return None;
@@ -259,7 +250,7 @@ fn plain_set(
     abilities: Abilities,
     out: &mut BytesMut,
 ) -> Option<Form> {
-    if args.len() == 3 || abilities.set_pxat && abilities.set_ifeq {
+    if args.len() == 3 {
         return Some(Form::AsItIs);
     }
     let compares = (3..args.len()).find(|&index| args.get(index).is_some_and(is_comparison));

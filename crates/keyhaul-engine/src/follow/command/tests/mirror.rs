@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::BytesMut;
 use keyhaul_resp::Token;
 use keyhaul_testkit::redis::{Cmd, Connection, ConnectionLike, Value, cmd};
-use keyhaul_testkit::{Family, Server, Version};
+use keyhaul_testkit::Server;
 
 use super::super::*;
 
@@ -25,7 +25,9 @@ pub(super) enum Way {
 
 pub(super) struct Mirror {
     way: Way,
-    version: Version,
+    has_field_ttls: bool,
+    /// Commands of the target.
+    known: BTreeSet<String>,
     source: Connection,
     target: Connection,
     db: u32,
@@ -35,12 +37,20 @@ pub(super) struct Mirror {
 
 impl Mirror {
     pub(super) fn new(way: Way, source: &Server, target: &Server) -> Self {
-        let version = target.version();
-        let (source, target) = (source.client(), target.client());
+        let has_field_ttls = target.version().has_field_ttls();
+        let (source, mut target) = (source.client(), target.client());
+        let list: Vec<Vec<Value>> = cmd("COMMAND").query(&mut target).unwrap();
+        let names = list.into_iter().map(|entry| match &entry[0] {
+            Value::BulkString(name) => String::from_utf8_lossy(name).to_uppercase(),
+            Value::SimpleString(name) => name.to_uppercase(),
+            other => panic!("{other:?}"),
+        });
+        let known = names.collect();
         let fresh = BTreeSet::new();
         Self {
             way,
-            version,
+            has_field_ttls,
+            known,
             source,
             target,
             db: 0,
@@ -132,24 +142,11 @@ impl Mirror {
         if self.way == Way::AnewForOlder {
             // A target that has them keeps them, whatever is said.
             return Abilities {
-                field_expiry: self.version.has_field_ttls(),
+                field_expiry: self.has_field_ttls,
                 ..Abilities::default()
             };
         }
-        let family = match self.version.family() {
-            Family::Redis => keyhaul_client::Family::Redis,
-            Family::Valkey => keyhaul_client::Family::Valkey,
-        };
-        let (major, minor) = self.version.number();
-        let patch = 0;
-        Abilities::of(
-            family,
-            keyhaul_client::Version {
-                major,
-                minor,
-                patch,
-            },
-        )
+        Abilities::of_commands(|name| self.known.contains(name))
     }
 
     fn send_form(&mut self, spec: &Spec, command: &Written) {
