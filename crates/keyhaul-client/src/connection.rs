@@ -184,8 +184,20 @@ impl Connection {
     /// As [`Connection::token`].
     pub async fn value(&mut self) -> Result<Value, ClientError> {
         loop {
+            match self.message().await? {
+                Value::Push(_) => {}
+                value => return Ok(value),
+            }
+        }
+    }
+
+    /// What comes next, a reply or a push. Nothing is lost where it is not waited for to the end.
+    ///
+    /// # Errors
+    /// As [`Connection::token`].
+    pub(crate) async fn message(&mut self) -> Result<Value, ClientError> {
+        loop {
             match self.decoder.value(&mut self.input) {
-                Ok(Some(Value::Push(_))) => {}
                 Ok(Some(value)) => return Ok(value),
                 Ok(None) => self.fill().await?,
                 Err(e) => return Err(self.protocol_error(e)),

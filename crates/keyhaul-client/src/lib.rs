@@ -27,6 +27,7 @@ mod reads;
 mod replica;
 mod rights;
 mod target;
+mod tracking;
 mod value_kind;
 mod watches;
 mod writer;
@@ -54,6 +55,7 @@ pub use secret::Secret;
 pub use slot::{SLOT_COUNT, Slot, SlotSet};
 pub use target::TargetConnection;
 pub use topology::{Mode, Node, OpenSlot, Topology};
+pub use tracking::{CHANGES_SILENCE_MAX, ChangeLink, Told, ToldBy, ToldKey};
 pub use value_kind::ValueKind;
 
 /// An error and its causes on one line, each said once.

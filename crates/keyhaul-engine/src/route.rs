@@ -48,6 +48,8 @@ pub(crate) struct Outlet {
     throttle: Arc<Throttle>,
     /// What holds expiry times back; `None`: they go over as they are.
     guard: Option<Arc<Guard>>,
+    /// What the source does not have is deleted on the target.
+    deletes: bool,
 }
 
 /// The inlets of all lanes, and which slot goes where.
@@ -131,6 +133,7 @@ impl Outlet {
             budget_units,
             throttle: Arc::new(Throttle::new(options.rate_limit, stop)),
             guard: None,
+            deletes: false,
         }
     }
 
@@ -140,6 +143,33 @@ impl Outlet {
             guard: Some(guard),
             ..self
         }
+    }
+
+    /// From here on a key that turns out not to be on the source, or not to go over, is deleted on the target: it did once.
+    pub(crate) fn deleting(self) -> Self {
+        let deletes = true;
+        Self { deletes, ..self }
+    }
+
+    /// Whether it is so.
+    pub(crate) fn deletes(&self) -> bool {
+        self.deletes
+    }
+
+    /// What goes to the target for a key that is not there or does not go over: nothing, or its deletion.
+    pub(crate) fn absent(&self, source_db: u32, source_key: &Bytes) -> Option<Entry> {
+        let usage = Usage::default();
+        let entry = || self.entry(source_db, source_key.clone(), Payload::Gone, None, usage);
+        self.deletes.then(entry)
+    }
+
+    /// Sends entries and waits until they are settled.
+    pub(crate) async fn send_and_settle(&self, entries: Vec<Entry>) {
+        let (ticket, settled) = Ticket::awaited();
+        self.send_with(entries, Some(&ticket)).await;
+        ticket.settle();
+        // A lane that ended early says so itself.
+        let _ = settled.await;
     }
 
     /// Whether a payload of this type goes over. The payload may be cut short.

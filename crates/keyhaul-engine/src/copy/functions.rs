@@ -17,7 +17,7 @@ use crate::target::functions::{self, FunctionCounts};
 
 impl Job {
     /// Copies the libraries of the source's servers.
-    pub(super) async fn copy_functions(
+    pub(crate) async fn copy_functions(
         &self,
         source: &Arc<Site>,
         way: &Way,

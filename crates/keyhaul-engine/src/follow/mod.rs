@@ -28,6 +28,7 @@ mod source_asks;
 mod spool;
 mod status;
 mod sweep;
+pub(crate) mod tracking;
 
 pub(crate) use guard::Guard;
 pub(crate) use job::FollowJob;
