@@ -2,7 +2,20 @@
 
 use keyhaul_resp::Token;
 
-use super::table::{Does, Spec};
+use super::table::{Does, Spec, find};
+
+impl Spec {
+    /// What replies are held against by [`shows_absence`] that answer commands which were written for this one: its parts, or the same in another
+    /// form.
+    pub(crate) fn of_written(&'static self) -> &'static Self {
+        let other = match self.does {
+            // HSET says 0 of what was there, SADD too: a name whose replies show nothing.
+            Does::MoveMember | Does::FieldsSetExpire => find(b"HSET"),
+            _ => None,
+        };
+        other.unwrap_or(self)
+    }
+}
 
 /// One token of the reply to a command out of a stream shows that the target did not do what the source has done: the key or the
 /// field was not there, or a condition was not met. The key has to be read again.

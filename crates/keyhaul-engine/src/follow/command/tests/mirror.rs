@@ -5,8 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
 use keyhaul_resp::Token;
-use keyhaul_testkit::redis::{Cmd, Connection, ConnectionLike, Value, cmd};
 use keyhaul_testkit::Server;
+use keyhaul_testkit::redis::{Cmd, Connection, ConnectionLike, Value, cmd};
 
 use super::super::*;
 
