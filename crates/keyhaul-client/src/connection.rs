@@ -98,20 +98,18 @@ impl Connection {
         Self { wire, ..self }
     }
 
-    /// Sends what was appended.
+    /// Sends what was appended. When the future is dropped, what is not sent yet is still there.
     ///
     /// # Errors
     /// [`ClientError::Io`] or [`ClientError::Silent`]; the connection is of no further use then.
     pub async fn flush(&mut self) -> Result<(), ClientError> {
         if let Wire::Whole(stream) = &mut self.wire {
-            let (output, deadline) = (&self.output, self.deadline);
-            in_time(deadline, &self.address, async {
-                stream.write_all(output).await?;
+            let (output, deadline) = (&mut self.output, self.deadline);
+            return in_time(deadline, &self.address, async {
+                stream.write_all_buf(output).await?;
                 stream.flush().await
             })
-            .await?;
-            self.output.clear();
-            return Ok(());
+            .await;
         }
         let output = self.output.split().freeze();
         self.hand_over(output).await

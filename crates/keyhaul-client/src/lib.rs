@@ -46,7 +46,7 @@ pub use key_reads::{Asking, KeyRead};
 pub use offset_reads::{KeyAtOffset, OffsetMoment, ReplOffset};
 pub use reads::{ExpiryCommand, FunctionLibrary, KeyLook, ReadConnection, ScanOptions, ScanPage};
 pub use replica::{
-    FullResync, ReplicaLink, ReplicationRight, SOURCE_SILENCE_MAX, replication_right,
+    FullResync, ReplicaLink, ReplicationRight, Resync, SOURCE_SILENCE_MAX, replication_right,
 };
 pub use retry::{Action, Backoff};
 pub use rights::{FAILING_WRITES, READS, Tried, WRITES};

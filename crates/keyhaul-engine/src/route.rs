@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::conversion::Conversion;
 use crate::entry::{Batch, Entry, Held, Payload, Usage};
+use crate::follow::Guard;
 use crate::ledger::Ledger;
 use crate::source::track::Ticket;
 use crate::throttle::Throttle;
@@ -45,6 +46,8 @@ pub(crate) struct Outlet {
     budget: Arc<Semaphore>,
     budget_units: u32,
     throttle: Arc<Throttle>,
+    /// What holds expiry times back; `None`: they go over as they are.
+    guard: Option<Arc<Guard>>,
     /// What the source does not have is deleted on the target.
     deletes: bool,
 }
@@ -129,7 +132,16 @@ impl Outlet {
             budget: Arc::new(Semaphore::new(budget_units as usize)),
             budget_units,
             throttle: Arc::new(Throttle::new(options.rate_limit, stop)),
+            guard: None,
             deletes: false,
+        }
+    }
+
+    /// The same, with expiry times that come near held back.
+    pub(crate) fn guarded_by(self, guard: Arc<Guard>) -> Self {
+        Self {
+            guard: Some(guard),
+            ..self
         }
     }
 
@@ -242,9 +254,19 @@ impl Outlet {
 
     /// The same; the ticket is held until all of them are settled.
     pub(crate) async fn send_with(&self, entries: Vec<Entry>, ticket: Option<&Ticket>) {
-        let entries = self.conversion.fit(entries);
+        let mut entries = self.conversion.fit(entries);
         if entries.is_empty() {
             return;
+        }
+        if let Some(guard) = &self.guard {
+            for entry in &mut entries {
+                entry.expire_at_ms = entry
+                    .expire_at_ms
+                    .map(|at| guard.admit(entry.target_db, &entry.target_key, at));
+            }
+            if guard.flush(&self.ledger).is_err() {
+                return;
+            }
         }
         self.throttle
             .pass(entries.iter().map(Entry::payload_bytes).sum())

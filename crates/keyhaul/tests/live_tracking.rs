@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use common::copying::{key_count, run};
-use common::live::{churn, start, stop, wait_for_marker, wait_until_following};
+use common::tracking::{
+    SOON, churn, remarked, start, stop, wait_for_marker, wait_until_following, wait_until_synced,
+};
 use keyhaul_testkit::diff::{self, View};
 use keyhaul_testkit::{Dataset, Server, Version, require, wait_until};
-
-use common::live::SOON;
 
 fn assert_equal(source: &Server, target: &Server) {
     diff::assert_equal(&View::server(source), &View::server(target));
@@ -102,14 +102,17 @@ fn emptied_and_swapped_dbs_functions_and_groups() {
     wait_for_marker(&source, &target, "swapped");
     run(&source, 3, "FLUSHDB");
     wait_for_marker(&source, &target, "flushed");
+    wait_until_synced(&mut running);
     let ran = stop(running);
     assert_equal(&source, &target);
-    ran.says("SWAPDB").says("FLUSHDB");
+    remarked(&ran, "SWAPDB");
+    remarked(&ran, "FLUSHDB");
 
     let mut running = start(&source.uri(), &target.uri(), &[]);
     wait_until_following(&mut running);
     run(&source, 0, "FLUSHALL");
     wait_until("nothing is left", SOON, || key_count(&target) == 0);
+    wait_until_synced(&mut running);
     stop(running);
 }
 
@@ -142,9 +145,10 @@ fn a_link_that_is_cut() {
         .exec(&mut client)
         .expect("is done");
     wait_for_marker(&source, &target, "second");
+    wait_until_synced(&mut running);
     let ran = stop(running);
     assert_equal(&source, &target);
-    ran.says("all keys are copied again");
+    remarked(&ran, "all keys are copied again");
 }
 
 /// More keys change at once than there is room for.
@@ -163,9 +167,10 @@ fn more_changes_than_there_is_room_for() {
         .exec(&mut source.client())
         .expect("is done");
     wait_for_marker(&source, &target, "second");
+    wait_until_synced(&mut running);
     let ran = stop(running);
     assert_equal(&source, &target);
-    ran.says("there is no room for more");
+    remarked(&ran, "there is no room for more");
 }
 
 /// A target that forgets all it was given.
@@ -183,9 +188,10 @@ fn a_target_that_is_restarted() {
     churn(&mut source.connection(0), 11, 500);
     target.restart();
     wait_for_marker(&source, &target, "second");
+    wait_until_synced(&mut running);
     let ran = stop(running);
     assert_equal(&source, &target);
-    ran.says("the target was restarted");
+    remarked(&ran, "the target was restarted");
 }
 
 /// The same command once more: nobody knows what changed meanwhile, so all keys are copied, and what is gone is deleted.
@@ -208,7 +214,8 @@ fn stopped_and_begun_again() {
     let mut running = start(&source.uri(), &target.uri(), &state);
     wait_until_following(&mut running);
     wait_for_marker(&source, &target, "second");
+    wait_until_synced(&mut running);
     let ran = stop(running);
     assert_equal(&source, &target);
-    ran.says("an earlier run of this command stopped");
+    remarked(&ran, "an earlier run of this command stopped");
 }

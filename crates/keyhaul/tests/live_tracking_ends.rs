@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::copying::{copy, key_count, run};
-use common::live::{SOON, churn, get, start, stop, wait_for_marker, wait_until_following};
+use common::tracking::{SOON, churn, get, start, stop, wait_for_marker, wait_until_following};
 use common::rights::{LOGIN, assert_equal, assert_refused, dataset, server};
 use keyhaul_testkit::diff::{self, DiffOptions, View};
 use keyhaul_testkit::{Cluster, Server, Version, require, wait_until};

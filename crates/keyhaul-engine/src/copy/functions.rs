@@ -42,7 +42,7 @@ impl Job {
     }
 
     /// Copies libraries as they come; the same one may come from several primaries.
-    pub(super) async fn take_functions(
+    pub(crate) async fn take_functions(
         &self,
         mut codes: mpsc::Receiver<Bytes>,
         way: &Way,

@@ -15,8 +15,8 @@ pub(crate) enum ReadBy {
     Psync,
 }
 
-/// A file is a backup: there a snapshot of one moment is worth a fork of the source. Into a server it is
-/// only taken when asked for by name.
+/// A file is a backup: there a snapshot of one moment is worth a fork of the source, and following is exact only
+/// behind one. A copy into a server takes it only when asked for by name.
 pub(super) async fn choose(
     source: &mut Probed,
     options: &CopyOptions,
