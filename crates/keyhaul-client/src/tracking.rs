@@ -51,7 +51,7 @@ pub enum Told {
     Keys(Vec<ToldKey>),
     /// All keys of a db, or of all dbs, are gone: FLUSHALL, FLUSHDB.
     Everything,
-    /// The reply to a PING. What was changed before the PING before this one was sent is told: a server sends
+    /// The reply to a PING, if only that it is forbidden. What was changed before the PING before this one was sent is told: a server sends
     /// what it has to tell behind the replies of the same round of its loop.
     Pong,
 }
@@ -122,8 +122,9 @@ impl ChangeLink {
     pub async fn next(&mut self) -> Result<Told, ClientError> {
         loop {
             let message = self.connection.message().await?;
-            if let Value::Error(text) = message {
-                return Err(self.connection.server_error(text));
+            if message.is_error() {
+                // PING is forbidden to this user; that is an answer too.
+                return Ok(Told::Pong);
             }
             if let Some(told) = told(&message) {
                 return Ok(told);

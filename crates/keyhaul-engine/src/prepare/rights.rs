@@ -128,12 +128,31 @@ pub(crate) async fn check_target(
     for (_, address) in target.site.primaries() {
         check_restore(target, address).await?;
     }
+    if options.live.is_some() {
+        for (_, address) in target.site.primaries() {
+            check_unlink(target, address).await?;
+        }
+    }
     if verifies(options) {
         for address in all_of_several(target) {
             check_names(target, &address, &["type"]).await?;
         }
     }
     check_look(target, options).await
+}
+
+/// UNLINK of a key that nobody has: keys are deleted on the target as they are on the source.
+async fn check_unlink(target: &Probed, address: Address) -> Result<(), PlanError> {
+    let connector = target.site.routing.connector();
+    let tried = async {
+        let mut connection =
+            TargetConnection::open(connector, &address, target.site.expiry).await?;
+        connection.raw().call(&[b"UNLINK", NO_KEY]).await
+    };
+    match tried.await {
+        Err(ClientError::Server { error, .. }) if !forbids_command(&error) => Ok(()),
+        tried => demand(target, "UNLINK", "+unlink", tried.map(|_| ())),
+    }
 }
 
 async fn check_restore(target: &mut Probed, address: Address) -> Result<(), PlanError> {

@@ -83,26 +83,35 @@ impl Extras {
 
     /// The dbs of the target that hold keys; `None`: its keys cannot be looked at.
     async fn dbs(&self) -> Result<Option<Vec<u32>>, GaveUp> {
-        if self.target.routing.mode() == Mode::Cluster {
-            return Ok(Some(vec![0]));
-        }
         let mut patience = Patience::new(self.retry_for);
         loop {
-            let asked = async {
-                let address = self.target.address_of_node("")?;
-                self.target.open(&address).await?.dbs_with_keys().await
-            };
-            match asked.await {
+            match self.dbs_once().await {
                 Ok(dbs) => return Ok(Some(dbs)),
                 Err(ClientError::Server { error, .. }) if error.action() == Action::GiveUp => {
                     self.ledger.remark(format!(
-                        "the target refuses to say in which dbs it holds keys ({error}): keys that the source has no more may stay there; keyhaul compare --delete-extra removes them"
+                        "the target does not let its keys be looked at ({error}): those that the source has no more may stay there; grant +scan +info, or see keyhaul compare --delete-extra"
                     ));
                     return Ok(None);
                 }
                 Err(e) => self.target.recover(&e, &mut patience, &self.ledger).await?,
             }
         }
+    }
+
+    async fn dbs_once(&self) -> Result<Vec<u32>, ClientError> {
+        let one = ScanOptions {
+            count: 1,
+            ..ScanOptions::default()
+        };
+        let mut dbs = vec![0];
+        for (_, address) in self.target.primaries() {
+            let mut connection = self.target.open(&address).await?;
+            connection.scan(0, &one).await?;
+            if self.target.routing.mode() == Mode::Standalone {
+                dbs = connection.dbs_with_keys().await?;
+            }
+        }
+        Ok(dbs)
     }
 
     async fn work(self, queue: KeyQueue) -> Result<ScanEnd, GaveUp> {

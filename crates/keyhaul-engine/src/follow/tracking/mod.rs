@@ -29,6 +29,9 @@ mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use keyhaul_client::Backoff;
 
 use crate::copy::Job;
 use crate::ledger::Ledger;
@@ -39,6 +42,9 @@ use crate::site::Site;
 use crate::target::functions::FunctionCounts;
 
 use pass::{Ended, Pass, Shards};
+
+/// A pass that ends before puts the next one off a little, and a little more each time.
+const PASS_MIN: Duration = Duration::from_secs(30);
 
 /// What a job does that follows its source by what that tells.
 pub(crate) struct Follows<'a> {
@@ -61,6 +67,7 @@ pub(crate) async fn run(
     ledger: &Arc<Ledger>,
 ) -> Result<FunctionCounts, GaveUp> {
     let mut shards = Shards::default();
+    let mut backoff = Backoff::default();
     let mut functions = FunctionCounts::default();
     let mut copies = follows.live.copies_first;
     let mut looks_for_extras = follows.was_interrupted;
@@ -69,7 +76,11 @@ pub(crate) async fn run(
     }
     loop {
         let pass = Pass::begin(follows, &mut shards, ledger).await?;
+        let began = Instant::now();
         if copies {
+            for shard in shards.all() {
+                shard.full_resyncs.fetch_add(1, Ordering::Relaxed);
+            }
             ledger.begin_anew();
             ledger.progress.enter(Phase::Copying);
             functions = pass.copy().await?;
@@ -90,9 +101,13 @@ pub(crate) async fn run(
         if !follows.may_delete_extras {
             ledger.remark("the target held keys before this job began, so keys that the source has no more are not looked for there; keyhaul compare --delete-extra removes them".to_owned());
         }
-        for shard in shards.all() {
-            shard.full_resyncs.fetch_add(1, Ordering::Relaxed);
-        }
         Progress::add(&ledger.progress.retries, 1);
+        if began.elapsed() > PASS_MIN {
+            backoff.reset();
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff.next_wait()) => {}
+            () = ledger.stop.cancelled() => return Err(GaveUp),
+        }
     }
 }
