@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use keyhaul_testkit::diff::{DiffOptions, View, assert_equal_with};
 use keyhaul_testkit::process::Process;
 use keyhaul_testkit::writes::{
-    FIELD_TTL_COMMANDS, Place, WriteOptions, wait_until_short_lived_are_gone,
+    FIELD_TTL_COMMANDS, Place, WriteOptions, Writer, wait_until_short_lived_are_gone,
 };
 use keyhaul_testkit::{Cluster, Dataset, Sentinel, Server, ServerBuilder, Version};
 use redis::{Connection, cmd};
@@ -166,10 +166,28 @@ pub(crate) fn writes_for(source: &Side, target: &Side) -> WriteOptions {
     WriteOptions {
         threads: 2,
         dbs: if both_standalone { vec![0, 2] } else { vec![0] },
-        rate: Some(4000),
+        rate: Some(6000),
         leave_out,
         ..WriteOptions::default()
     }
+}
+
+/// Random writes before the copy, while it runs and after it; then both sides hold the same.
+#[track_caller]
+pub(crate) fn follows(source: &Side, target: &Side, method: &str, seed: u64) {
+    let commands = if at_full_length() { 200_000 } else { 5000 };
+    source.fill_for(target, 2000);
+    let options = writes_for(source, target);
+    let writer = Writer::start(&source.place(), source.version(), seed, &options);
+    writer.wait_for(500, PATIENCE);
+    let live = Live::new(&source.uri(), &target.uri(), &["--method", method]);
+    let follower = live.start();
+    writer.wait_for(commands, PATIENCE);
+    follower.wait_following();
+    writer.wait_for(commands, PATIENCE);
+    let stats = writer.stop();
+    assert!(stats.values().map(|count| count.ok).sum::<u64>() > commands);
+    follower.ends_equal(source, target);
 }
 
 /// One command line with a folder of its own for state and report; it can be given again and again.
