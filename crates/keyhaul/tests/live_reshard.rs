@@ -91,7 +91,7 @@ fn a_node_of_the_source_fails_over() {
     let builder = Cluster::builder(Version::REDIS_7_0)
         .primaries(2)
         .replicas(1);
-    let source = Side::Many(builder.arg("repl-diskless-sync-delay", 0).start());
+    let source = Side::clustered(builder);
     let target = Side::one(Version::VALKEY_8_0);
     follows(&source, &target, Phase::Following, || {
         source.cluster().fail_over_to(2)
@@ -104,7 +104,7 @@ fn a_node_of_the_target_fails_over() {
     let builder = Cluster::builder(Version::VALKEY_8_0)
         .primaries(2)
         .replicas(1);
-    let target = Side::Many(builder.arg("repl-diskless-sync-delay", 0).start());
+    let target = Side::clustered(builder);
     follows(&source, &target, Phase::Following, || {
         target.cluster().fail_over_to(2)
     });

@@ -14,7 +14,7 @@ use keyhaul_testkit::process::Process;
 use keyhaul_testkit::writes::{
     FIELD_TTL_COMMANDS, Place, WriteOptions, Writer, wait_until_short_lived_are_gone,
 };
-use keyhaul_testkit::{Cluster, Dataset, Sentinel, Server, ServerBuilder, Version};
+use keyhaul_testkit::{Cluster, ClusterBuilder, Dataset, Sentinel, Server, ServerBuilder, Version};
 use redis::{Connection, cmd};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -52,13 +52,21 @@ impl Side {
 
     /// The same with options of its own.
     pub(crate) fn built(builder: ServerBuilder) -> Side {
-        let server = builder.tcp().arg("repl-diskless-sync-delay", 0).start();
-        Side::One(Box::new(server))
+        let builder = builder.tcp().arg("repl-diskless-sync-delay", 0);
+        // Enough for what is written while nobody reads.
+        let builder = builder.arg("repl-backlog-size", "64mb");
+        Side::One(Box::new(builder.start()))
     }
 
     pub(crate) fn many(version: Version, primaries: usize) -> Side {
         let builder = Cluster::builder(version).primaries(primaries);
-        Side::Many(builder.arg("repl-diskless-sync-delay", 0).start())
+        Side::clustered(builder)
+    }
+
+    /// The same with options of its own.
+    pub(crate) fn clustered(builder: ClusterBuilder) -> Side {
+        let builder = builder.arg("repl-diskless-sync-delay", 0);
+        Side::Many(builder.arg("repl-backlog-size", "64mb").start())
     }
 
     pub(crate) fn uri(&self) -> String {
