@@ -9,8 +9,8 @@ use keyhaul_client::{Slot, SlotSet};
 
 use crate::follow::applied::Place;
 use crate::follow::command::{
-    Abilities, Args, Db, Deadline, How, KeyAt, Kind, Malformed, Spec, Split, carries_expiry,
-    deadline, how, keys, lookup, rewrite, selected_db, split, with_deadline,
+    Abilities, Args, Db, Deadline, Form, How, Kind, KeyAt, Malformed, Spec, Split, carries_expiry,
+    deadline, form, how, keys, lookup, rewrite, selected_db, split, with_deadline,
 };
 use crate::follow::compose::Composer;
 use crate::follow::guard::Guard;
@@ -346,6 +346,7 @@ impl Hands {
         };
         let is_easy = is_plain
             && how == How::Verbatim
+            && !self.knows.abilities.may_change(spec)
             && self.composer.is_standalone()
             && self.slots.is_none()
             && self.marks.count() == 0
@@ -437,6 +438,7 @@ impl Hands {
                 }
             }
         };
+        let of_source = args;
         let args = &renamed.as_ref().map_or(*args, |written| written.args());
         let name = |key: &KeyAt| args.get(key.index).unwrap_or_default();
         let lane = found
@@ -447,9 +449,9 @@ impl Hands {
             let slot = |name: &[u8]| u16::try_from(Slot::of_key(name).index()).unwrap_or(0);
             match split(spec, args, found, slot, self.knows.abilities, &mut out) {
                 Split::Whole => {}
-                Split::Reread => return Decision::Mark(self.changed(args, db, found)),
+                Split::Reread => return Decision::Mark(self.changed(of_source, db, found)),
                 Split::Parts(_) if how != How::Verbatim => {
-                    return Decision::Mark(self.changed(args, db, found));
+                    return Decision::Mark(self.changed(of_source, db, found));
                 }
                 Split::Parts(parts) => {
                     let out = out.freeze();
@@ -483,9 +485,22 @@ impl Hands {
                         bytes: out.freeze(),
                         count,
                     }]),
-                    None => Decision::Mark(self.changed(args, db, found)),
+                    None => Decision::Mark(self.changed(of_source, db, found)),
                 };
             }
+        }
+        let mut out = BytesMut::new();
+        match form(spec, args, self.knows.abilities, &mut out) {
+            Form::AsItIs => {}
+            Form::Commands(count) => {
+                return Decision::Written(vec![Out {
+                    lane,
+                    db: target_db,
+                    bytes: out.freeze(),
+                    count,
+                }]);
+            }
+            Form::Reread => return Decision::Mark(self.changed(of_source, db, found)),
         }
         match renamed {
             None => Decision::Verbatim {
@@ -584,7 +599,7 @@ impl Hands {
                 for out in outs {
                     let sent = (0..out.count).map(|_| Sent {
                         keys: keys(),
-                        look: Look::Absence(spec),
+                        look: Look::Absence(spec.of_written()),
                     });
                     let bytes = out.bytes;
                     self.composer
@@ -675,7 +690,7 @@ impl Hands {
                     spec,
                 )),
                 Decision::Written(written) => {
-                    outs.extend(written.into_iter().map(|out| (out, spec)));
+                    outs.extend(written.into_iter().map(|out| (out, spec.of_written())));
                 }
             }
             if !self.composer.is_standalone() {

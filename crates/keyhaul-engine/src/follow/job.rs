@@ -351,11 +351,7 @@ impl FollowJob {
             });
         }
         let commands = commands.unwrap_or_default();
-        let abilities = Abilities {
-            // SET took PXAT in the version that brought GETEX (Redis 6.2).
-            set_pxat: commands.contains(&b"GETEX"[..]),
-            msetex: commands.contains(&b"MSETEX"[..]),
-        };
+        let abilities = Abilities::of_commands(|name| commands.contains(name.as_bytes()));
         Ok(TargetKnows {
             commands,
             abilities,
