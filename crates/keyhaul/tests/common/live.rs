@@ -399,6 +399,17 @@ impl Follower {
     /// the same, and nothing of ours is left on either.
     #[track_caller]
     pub(crate) fn ends_equal(self, source: &Side, target: &Side) -> Ran {
+        self.ends_equal_but_for(source, target, &DiffOptions::as_a_replica())
+    }
+
+    /// The same with what may differ.
+    #[track_caller]
+    pub(crate) fn ends_equal_but_for(
+        self,
+        source: &Side,
+        target: &Side,
+        options: &DiffOptions,
+    ) -> Ran {
         wait_until_short_lived_are_gone(&source.place());
         self.wait_applied(source, target);
         let ran = self.stop();
@@ -407,17 +418,11 @@ impl Follower {
             std::collections::BTreeSet::new(),
             "{ran:#?}"
         );
-        assert_same(source, target);
+        assert_nothing_of_ours(source);
+        assert_nothing_of_ours(target);
+        assert_equal_with(&source.view(), &target.view(), options);
         ran
     }
-}
-
-/// Fails unless both ends hold the same as far as a real replica would, and no key of ours.
-#[track_caller]
-pub(crate) fn assert_same(source: &Side, target: &Side) {
-    assert_nothing_of_ours(source);
-    assert_nothing_of_ours(target);
-    assert_equal_with(&source.view(), &target.view(), &DiffOptions::as_a_replica());
 }
 
 /// Fails if there is a key of ours.
