@@ -180,6 +180,29 @@ pub(crate) fn writes_for(source: &Side, target: &Side) -> WriteOptions {
     }
 }
 
+/// Keys that are there before, where it does not matter how many.
+pub(crate) const KEYS: usize = 3000;
+
+/// A source with keys and an empty target.
+pub(crate) fn ends() -> (Side, Side) {
+    let (source, target) = (
+        Side::one(Version::REDIS_7_0),
+        Side::one(Version::VALKEY_8_0),
+    );
+    source.fill_for(&target, KEYS);
+    (source, target)
+}
+
+/// Random writes that go on until they are stopped.
+pub(crate) fn writer(source: &Side, target: &Side, seed: u64) -> Writer {
+    Writer::start(
+        &source.place(),
+        source.version(),
+        seed,
+        &writes_for(source, target),
+    )
+}
+
 /// Random writes before the copy, while it runs and after it; then both sides hold the same.
 #[track_caller]
 pub(crate) fn follows(source: &Side, target: &Side, method: &str, seed: u64) {
