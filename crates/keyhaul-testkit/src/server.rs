@@ -291,6 +291,11 @@ impl Server {
             .1
     }
 
+    /// CPU seconds of children that have ended: those that saved a snapshot.
+    pub fn children_cpu_seconds(&self) -> f64 {
+        proc::children_cpu_seconds(self.pid()).expect("the server runs")
+    }
+
     /// Resident memory.
     pub fn rss_bytes(&self) -> u64 {
         proc::status_bytes(self.pid(), "VmRSS").expect("the server runs")

@@ -220,3 +220,31 @@ fn a_spool_that_is_full_is_waited_for() {
     follower.ends_equal(&source, &target);
     assert!(live.bytes_on_disk() < 2_000_000, "{}", live.bytes_on_disk());
 }
+
+#[test]
+fn a_disk_that_is_full_for_the_spool_is_waited_for() {
+    let (source, target) = ends();
+    let proxy = Proxy::start(target.server());
+    let live = Live::new(&source.uri(), &proxy.uri(), &["--method", "psync"]);
+    // Some MB: far less than a file of the spool.
+    let follower = live.start_with_file_limit(8192);
+    follower.wait_following();
+    proxy.stall(true);
+    let mut client = source.server().client();
+    for n in 0..60_u64 {
+        let value = noise(500_000, n);
+        let mut set = cmd("SET");
+        set.arg(format!("noise:{n}")).arg(value);
+        set.exec(&mut client).expect("SET");
+    }
+    assert!(
+        live.bytes_on_disk() < 20_000_000,
+        "{}",
+        live.bytes_on_disk()
+    );
+    proxy.stall(false);
+    let writer = writer(&source, &target, 92);
+    writer.wait_for(1000, PATIENCE);
+    writer.stop();
+    follower.ends_equal(&source, &target);
+}

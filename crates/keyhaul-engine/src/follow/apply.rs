@@ -9,7 +9,7 @@ use keyhaul_client::{Slot, SlotSet};
 
 use crate::follow::applied::Place;
 use crate::follow::command::{
-    Abilities, Args, Db, Deadline, Form, How, KeyAt, Kind, Malformed, Spec, Split, carries_expiry,
+    Abilities, Args, Db, Deadline, Form, How, Kind, KeyAt, Malformed, Spec, Split, carries_expiry,
     deadline, form, how, keys, lookup, rewrite, selected_db, split, with_deadline,
 };
 use crate::follow::compose::Composer;

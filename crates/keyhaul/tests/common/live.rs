@@ -6,6 +6,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use keyhaul_testkit::diff::{DiffOptions, View, assert_equal_with};
@@ -207,6 +208,28 @@ impl Live {
 
     /// Starts it.
     pub(crate) fn start(&self) -> Follower {
+        self.start_by(|command| command)
+    }
+
+    /// Starts it where no file can grow beyond so many blocks of the shell's `ulimit -f` (512 or 1024 bytes): as on a
+    /// disk that is full.
+    pub(crate) fn start_with_file_limit(&self, blocks: u32) -> Follower {
+        self.start_by(|command| {
+            let script = "trap '' XFSZ; ulimit -f \"$1\"; shift; exec \"$@\"";
+            let mut limited = Command::new("sh");
+            limited.args(["-c", script, "sh", &blocks.to_string()]);
+            limited.arg(command.get_program()).args(command.get_args());
+            for (name, value) in command.get_envs() {
+                match value {
+                    Some(value) => limited.env(name, value),
+                    None => limited.env_remove(name),
+                };
+            }
+            limited
+        })
+    }
+
+    fn start_by(&self, wrapped: impl FnOnce(Command) -> Command) -> Follower {
         let report = self.folder.path().join("report.json");
         drop(std::fs::remove_file(&report));
         let port = free_port();
@@ -216,7 +239,7 @@ impl Live {
         // The spool lies with the temporary files.
         command.env("TMPDIR", self.folder.path());
         Follower {
-            process: Process::start(command),
+            process: Process::start(wrapped(command)),
             port,
             report,
         }
