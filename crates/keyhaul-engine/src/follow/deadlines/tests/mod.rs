@@ -368,13 +368,19 @@ fn a_split_that_failed_is_in_the_next_flush() {
     for n in 0..5 {
         deadlines.admit(0, b"moved", at_ms + n, NOW_MS);
     }
+    let limits = deadlines.store().limits;
+    deadlines.store().limits.log_bytes = 0;
     deadlines.flush().unwrap();
+    deadlines.store().limits = limits;
     fs::create_dir(path.join("log.next")).unwrap();
     assert!(deadlines.step(at_ms - HOUR_MS, None, 10).is_err());
+    // The log on the disk still says that all is in there.
+    assert!(path.join("1").exists());
     fs::remove_dir(path.join("log.next")).unwrap();
     // In the bucket of the minute it stands behind what was moved there, and so it must on the disk.
     deadlines.admit(0, b"admitted", at_ms, at_ms - HOUR_MS);
     deadlines.flush().unwrap();
+    assert!(!path.join("1").exists());
     let spans = |deadlines: &Deadlines| -> Vec<Span> {
         let store = deadlines.store();
         store.buckets.keys().map(|id| id.span).collect()
