@@ -184,12 +184,78 @@ impl Connection {
     /// As [`Connection::token`].
     pub async fn value(&mut self) -> Result<Value, ClientError> {
         loop {
+            match self.message().await? {
+                Value::Push(_) => {}
+                value => return Ok(value),
+            }
+        }
+    }
+
+    /// What comes next, a reply or a push. Nothing is lost where it is not waited for to the end.
+    ///
+    /// # Errors
+    /// As [`Connection::token`].
+    pub(crate) async fn message(&mut self) -> Result<Value, ClientError> {
+        loop {
             match self.decoder.value(&mut self.input) {
-                Ok(Some(Value::Push(_))) => {}
                 Ok(Some(value)) => return Ok(value),
                 Ok(None) => self.fill().await?,
                 Err(e) => return Err(self.protocol_error(e)),
             }
+        }
+    }
+
+    /// The shape of the reply that `first` begins: numbers, errors and what is missing, in their places. Strings are passed
+    /// over, however long, and stand there as empty ones.
+    ///
+    /// # Errors
+    /// As [`Connection::token`]; [`ClientError::Unexpected`] for replies of a depth that none has.
+    pub async fn reply_shape(&mut self, first: Token) -> Result<Value, ClientError> {
+        const DEPTH_MAX: usize = 32;
+        let empty = || Value::Bulk(Bytes::new());
+        let mut open: Vec<(u64, Vec<Value>)> = Vec::new();
+        let mut token = first;
+        loop {
+            let mut value = match token {
+                Token::Array(n) | Token::Set(n) | Token::Push(n) if n > 0 => {
+                    open.push((n, Vec::new()));
+                    None
+                }
+                Token::Map(n) | Token::Attribute(n) if n > 0 => {
+                    open.push((n.saturating_mul(2), Vec::new()));
+                    None
+                }
+                Token::Array(_)
+                | Token::Set(_)
+                | Token::Push(_)
+                | Token::Map(_)
+                | Token::Attribute(_) => Some(Value::Array(Vec::new())),
+                Token::BulkStart(_) | Token::BulkPart(_) => None,
+                Token::BulkEnd | Token::Bulk(_) | Token::Verbatim(_) | Token::BigNumber(_) => {
+                    Some(empty())
+                }
+                Token::Simple(text) => Some(Value::Simple(text)),
+                Token::Error(text) => Some(Value::Error(text)),
+                Token::Int(n) => Some(Value::Int(n)),
+                Token::Double(n) => Some(Value::Double(n)),
+                Token::Bool(is_so) => Some(Value::Bool(is_so)),
+                Token::Null => Some(Value::Null),
+            };
+            if open.len() > DEPTH_MAX {
+                return Err(self.unexpected("a command"));
+            }
+            while let Some(done) = value.take() {
+                let Some((left, values)) = open.last_mut() else {
+                    return Ok(done);
+                };
+                values.push(done);
+                *left -= 1;
+                if *left == 0 {
+                    let values = open.pop().map(|(_, values)| values);
+                    value = Some(Value::Array(values.unwrap_or_default()));
+                }
+            }
+            token = self.token().await?;
         }
     }
 

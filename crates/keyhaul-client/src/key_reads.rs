@@ -65,7 +65,7 @@ pub(crate) enum Expiry {
 
 impl Expiry {
     /// From the reply to PEXPIRETIME or PTTL, and the server's time around it (0 for PEXPIRETIME).
-    fn new(reply: i64, before_ms: i64, after_ms: i64) -> Self {
+    pub(crate) fn new(reply: i64, before_ms: i64, after_ms: i64) -> Self {
         match reply {
             -2 => Self::Gone,
             n if n < 0 => Self::Never,
@@ -74,7 +74,7 @@ impl Expiry {
     }
 
     /// `Some` when the time is known to the millisecond.
-    fn exact(self) -> Option<Option<i64>> {
+    pub(crate) fn exact(self) -> Option<Option<i64>> {
         match self {
             Self::Never => Some(None),
             Self::Within(low, high) if low == high => Some(Some(low)),
@@ -291,6 +291,10 @@ impl ReadConnection {
     /// # Errors
     /// Those of the connection.
     pub async fn finish_large(&mut self) -> Result<bool, ClientError> {
+        if self.at_offset.is_some() {
+            self.finished_at = self.finish_at_offset().await?;
+            return Ok(self.finished_at.is_some());
+        }
         let Some(first) = self.large.take() else {
             return Err(self.connection.unexpected("DUMP"));
         };

@@ -22,10 +22,12 @@ mod element_reads;
 mod fact_reads;
 mod facts;
 mod key_reads;
+mod offset_reads;
 mod reads;
 mod replica;
 mod rights;
 mod target;
+mod tracking;
 mod value_kind;
 mod watches;
 mod writer;
@@ -41,6 +43,7 @@ pub use error::{ClientError, ServerError};
 pub use fact_reads::{FactsAsked, KeyAnswers};
 pub use facts::{Degraded, Family, Role, ServerFacts, Version};
 pub use key_reads::{Asking, KeyRead};
+pub use offset_reads::{KeyAtOffset, OffsetMoment, ReplOffset};
 pub use reads::{ExpiryCommand, FunctionLibrary, KeyLook, ReadConnection, ScanOptions, ScanPage};
 pub use replica::{
     FullResync, ReplicaLink, ReplicationRight, Resync, SOURCE_SILENCE_MAX, replication_right,
@@ -52,6 +55,7 @@ pub use secret::Secret;
 pub use slot::{SLOT_COUNT, Slot, SlotSet};
 pub use target::TargetConnection;
 pub use topology::{Mode, Node, OpenSlot, Topology};
+pub use tracking::{CHANGES_SILENCE_MAX, ChangeLink, Told, ToldBy, ToldKey};
 pub use value_kind::ValueKind;
 
 /// An error and its causes on one line, each said once.

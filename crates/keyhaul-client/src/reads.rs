@@ -10,7 +10,9 @@ use crate::connection::Connection;
 use crate::connector::{Connector, Greeting};
 use crate::endpoint::Address;
 use crate::error::{ClientError, ServerError};
-use crate::key_reads::{FirstReading, HalfRead};
+use crate::facts::keyspace_line;
+use crate::key_reads::{Expiry, FirstReading, HalfRead};
+use crate::offset_reads::ReplOffset;
 
 /// How a server tells when a key expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +31,9 @@ pub struct ReadConnection {
     /// The key whose payload is coming in parts, if there is one.
     pub(crate) large: Option<FirstReading>,
     pub(crate) half: HalfRead,
+    /// The same for a key that is read at a known offset: its expiry.
+    pub(crate) at_offset: Option<Expiry>,
+    pub(crate) finished_at: Option<ReplOffset>,
     /// A write to a key that was read here was told.
     pub(crate) has_noticed: bool,
     db: Option<u32>,
@@ -130,6 +135,8 @@ impl ReadConnection {
             expiry,
             large: None,
             half: HalfRead::default(),
+            at_offset: None,
+            finished_at: None,
             has_noticed: false,
             db: None,
         }
@@ -241,6 +248,17 @@ impl ReadConnection {
         let mut args: Vec<&[u8]> = vec![b"INFO"];
         args.extend(section.map(str::as_bytes));
         self.text(&args, "INFO").await
+    }
+
+    /// The dbs that hold keys, as INFO tells.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn dbs_with_keys(&mut self) -> Result<Vec<u32>, ClientError> {
+        let info = self.info(Some("keyspace")).await?;
+        let lines = info.lines().filter_map(|line| line.split_once(':'));
+        let dbs = lines.filter_map(|(name, value)| keyspace_line(name, value));
+        Ok(dbs.map(|(db, _)| db).collect())
     }
 
     /// The value of one configuration option; `None` where the server has no such option.

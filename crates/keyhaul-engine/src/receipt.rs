@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::follow::StatusSnapshot;
 use crate::stats::NotMoved;
 
 /// How a job ended.
@@ -82,6 +83,8 @@ pub struct Receipt {
     pub not_moved: NotMoved,
     /// Where a job that stopped saved how far it came; `None`: the same command starts over.
     pub saved: Option<PathBuf>,
+    /// How far a job came that follows the source; `None`: it does not.
+    pub live: Option<StatusSnapshot>,
     /// Things worth a line: a node that was rescanned, a degraded right.
     pub remarks: Vec<String>,
 }

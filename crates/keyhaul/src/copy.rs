@@ -22,6 +22,7 @@ use crate::receipt::{Ends, Summary};
 use crate::report::Report;
 use crate::screen::Screen;
 use crate::show_plan;
+use crate::status::{Observed, StatusServer};
 use crate::usage::UsageError;
 
 /// What every command with two ends begins with: says what is to be said of the command line, and makes sure that the
@@ -55,6 +56,12 @@ pub(crate) async fn copy(
     stop: CancellationToken,
 ) -> anyhow::Result<Exit> {
     let (report, ends) = begin(&request, screen)?;
+    let progress = Arc::new(Progress::default());
+    // Held to the very end: it answers until the summary is written.
+    let _status = match show_status(&request, &progress, &ends, screen).await {
+        Ok(status) => status,
+        Err(e) => return Err(refused(e, &ends, report.as_ref(), screen).into()),
+    };
 
     let preparing = Job::prepare(
         request.source.clone(),
@@ -78,7 +85,7 @@ pub(crate) async fn copy(
 
     let warnings = job.plan().warning_lines();
     let (on_conflict, verify) = (request.options.on_conflict, request.options.verify);
-    let receipt = run(job, &request, screen, stop).await;
+    let receipt = run(job, progress, &request, screen, stop).await;
     // Off this task, so that a second Ctrl-C is heard while a long report is written.
     tokio::task::spawn_blocking({
         let screen = screen.clone();
@@ -100,14 +107,37 @@ pub(crate) async fn copy(
     .map_err(anyhow::Error::from)
 }
 
+/// Lets others look at the job, where that was asked for.
+async fn show_status(
+    request: &Request,
+    progress: &Arc<Progress>,
+    ends: &Ends,
+    screen: &Screen,
+) -> Result<Option<StatusServer>, PlanError> {
+    let Some(listen) = &request.status_listen else {
+        return Ok(None);
+    };
+    let follows = request.options.live.is_some();
+    let job = Observed::new(Arc::clone(progress), ends.clone(), follows);
+    let server = StatusServer::start(listen, Arc::new(job)).await?;
+    screen.line(&format!("status   http://{}/", server.address()));
+    Ok(Some(server))
+}
+
 /// Runs the job while its progress is shown.
-async fn run(job: Job, request: &Request, screen: &Screen, stop: CancellationToken) -> Receipt {
-    let progress = Arc::new(Progress::default());
+async fn run(
+    job: Job,
+    progress: Arc<Progress>,
+    request: &Request,
+    screen: &Screen,
+    stop: CancellationToken,
+) -> Receipt {
     let options = ShowOptions {
         style: Style::of(request.progress),
         with_shards: request.is_verbose,
         is_filtered: is_filtered(&request.options),
         compares: false,
+        follows: request.options.live.is_some(),
     };
     let running = job.run(Arc::clone(&progress), stop);
     progress::shown(progress, options, screen, running).await

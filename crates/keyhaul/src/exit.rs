@@ -50,7 +50,7 @@ impl Exit {
     pub(crate) fn meaning(self) -> &'static str {
         match self {
             Self::Done => {
-                "all of it was done, and verified unless --verify none; compare: both are equal"
+                "all of it was done, and verified unless --verify none; live: synced; compare: both are equal"
             }
             Self::Different => {
                 "differences that nothing explains; compare: any, or keys of which it is not known"
@@ -62,7 +62,9 @@ impl Exit {
             Self::NotAllMoved => {
                 "finished, but some keys were not moved, or not read or counted twice by keystats"
             }
-            Self::Stopped => "stopped before the end; the same command can be given again",
+            Self::Stopped => {
+                "stopped before the end, or live while it lags; the same command can be given again"
+            }
         }
     }
 

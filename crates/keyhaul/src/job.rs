@@ -11,9 +11,10 @@ use keyhaul_engine::place::Place;
 use keyhaul_engine::transform::{DbMap, Glob, PrefixRename};
 
 use crate::args::{BigKeysArgs, CopyArgs, EveryKeyArgs, ReplicateArgs, ResumeArgs, SharedArgs};
-use crate::args::{LossArg, MethodArg, ModeArg, OnConflictArg, ProgressArg, VerifyArg};
+use crate::args::{LossArg, MethodArg, OnConflictArg, ProgressArg, VerifyArg};
+use crate::status::ListenAddress;
 use crate::usage::UsageError;
-use crate::{duration, endpoint_args, size};
+use crate::{duration, endpoint_args, live, size};
 
 /// The size from which `big-keys` takes keys that are not named, bytes: what a server takes by default as one
 /// argument.
@@ -31,6 +32,8 @@ pub(crate) struct Request {
     /// A report on all keys of the source, for a plan.
     pub(crate) stats: Option<PathBuf>,
     pub(crate) report: Option<PathBuf>,
+    /// Where others can look at the job while it runs.
+    pub(crate) status_listen: Option<ListenAddress>,
     pub(crate) progress: ProgressArg,
     pub(crate) is_verbose: bool,
     /// What is worth saying about how the command line was understood.
@@ -107,8 +110,20 @@ fn replicate_or_plan(
     environment: &Environment,
     is_dry_run: bool,
 ) -> Result<Request, UsageError> {
-    refuse_what_is_to_come(args.mode)?;
+    let follows = live::options::understand(args)?;
+    let copied = copying(
+        &args.copying,
+        environment,
+        every_key(&args.every_key, shared(&args.shared)?)?,
+    );
     let options = CopyOptions {
+        // The source is written while it is followed: `keyhaul compare` knows how to look at that.
+        verify: if follows.is_some() {
+            Verify::None
+        } else {
+            copied.verify
+        },
+        live: follows,
         mem_limit: optional_size("--mem-limit", args.mem_limit.as_deref())?,
         on_conflict: match args.on_conflict {
             OnConflictArg::Replace => OnConflict::Replace,
@@ -122,11 +137,7 @@ fn replicate_or_plan(
         },
         allow_partial: args.allow_partial,
         rdb_version: rdb_version(args.rdb_version.as_deref())?,
-        ..copying(
-            &args.copying,
-            environment,
-            every_key(&args.every_key, shared(&args.shared)?)?,
-        )
+        ..copied
     };
     let has_filters = !(options.key_patterns.is_empty()
         && options.key_excludes.is_empty()
@@ -140,6 +151,9 @@ fn replicate_or_plan(
     Ok(Request {
         prints_json: args.json,
         stats: args.stats.clone(),
+        status_listen: (args.status.status_listen.as_deref())
+            .map(ListenAddress::parse)
+            .transpose()?,
         ..request(&args.shared, environment, options, is_dry_run)?
     })
 }
@@ -230,9 +244,9 @@ pub(crate) fn every_key(
 fn copying(args: &CopyArgs, environment: &Environment, options: CopyOptions) -> CopyOptions {
     CopyOptions {
         verify: match args.verify {
-            VerifyArg::None => Verify::None,
-            VerifyArg::Quick => Verify::Quick,
-            VerifyArg::Full => Verify::Full,
+            Some(VerifyArg::None) => Verify::None,
+            Some(VerifyArg::Quick) | None => Verify::Quick,
+            Some(VerifyArg::Full) => Verify::Full,
         },
         ..resuming(&args.resume, environment, options)
     }
@@ -278,6 +292,7 @@ pub(crate) fn request(
         prints_json: false,
         stats: None,
         report: args.report.clone(),
+        status_listen: None,
         progress: args.progress,
         is_verbose: args.verbose,
         notes: [source.note, target.note].into_iter().flatten().collect(),
@@ -303,17 +318,6 @@ fn key_file(path: &Path) -> Result<Vec<Bytes>, UsageError> {
         true => Err(wrong("it names no key".into())),
         false => Ok(names),
     }
-}
-
-fn refuse_what_is_to_come(mode: ModeArg) -> Result<(), UsageError> {
-    let option = match mode {
-        ModeArg::Live => "--mode live",
-        ModeArg::Liveonly => "--mode liveonly",
-        ModeArg::Scan => return Ok(()),
-    };
-    Err(UsageError::new(format!(
-        "{option} is not available in this version"
-    )))
 }
 
 fn each<T, E: std::fmt::Display>(
@@ -393,7 +397,7 @@ pub(crate) fn number(option: &str, text: &str, max: u32) -> Result<u32, UsageErr
     number.ok_or_else(|| UsageError::new(format!("{option} needs a number from 1 to {max}")))
 }
 
-fn optional_size(option: &str, text: Option<&str>) -> Result<Option<u64>, UsageError> {
+pub(crate) fn optional_size(option: &str, text: Option<&str>) -> Result<Option<u64>, UsageError> {
     let Some(text) = text else { return Ok(None) };
     match size::parse(text).filter(|bytes| *bytes > 0) {
         Some(bytes) => Ok(Some(bytes)),
@@ -435,6 +439,7 @@ fn rate_limit(text: Option<&str>) -> Result<Option<u64>, UsageError> {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use keyhaul_engine::options::LiveOptions;
 
     use super::*;
     use crate::args::{Args, Command};
@@ -507,6 +512,29 @@ mod tests {
         assert!(request.is_dry_run && request.is_verbose);
         assert_eq!(request.report, Some("r.json".into()));
         assert_eq!(request.progress, ProgressArg::Plain);
+    }
+
+    #[test]
+    fn how_the_source_is_followed() {
+        let live = |line: &str| request(line).unwrap().options.live;
+        assert_eq!(live("a b"), None);
+        assert_eq!(live("a b --mode live"), Some(LiveOptions::default()));
+        let all =
+            live("a b --mode LIVEONLY --spool-limit 1gb --prefer-replica --pubsub --until synced");
+        let expected = LiveOptions {
+            copies_first: false,
+            spool_bytes_max: 1 << 30,
+            prefers_replica: true,
+            forwards_messages: true,
+            until_synced: true,
+        };
+        assert_eq!(all, Some(expected));
+        let followed = request("a b --mode live --status-listen 9121").unwrap();
+        assert_eq!(followed.options.verify, Verify::None);
+        assert_eq!(
+            followed.status_listen.map(|address| address.port),
+            Some(9121)
+        );
     }
 
     #[test]

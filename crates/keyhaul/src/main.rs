@@ -11,6 +11,7 @@ mod big_keys;
 mod compare;
 mod copy;
 mod keystats;
+mod live;
 mod plan;
 mod show_plan;
 
@@ -18,6 +19,7 @@ mod progress;
 mod rates;
 mod screen;
 mod signals;
+mod status;
 
 mod output_file;
 mod receipt;
@@ -37,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{Args, Command};
 use crate::exit::Exit;
 use crate::screen::Screen;
+use crate::signals::{STOPPING, STOPPING_LIVE};
 
 /// More than these would only wait: one task reads and one writes per connection, servers are slower.
 const WORKER_THREADS_MAX: usize = 4;
@@ -73,7 +76,9 @@ fn run(screen: &Screen) -> anyhow::Result<Exit> {
     match args.command {
         Command::Replicate(args) => {
             let request = job::replicate(&args, &job::Environment::of_process())?;
-            run_job(screen, |stop| async move {
+            let follows = request.options.live.is_some() && !request.is_dry_run;
+            let stopping = if follows { STOPPING_LIVE } else { STOPPING };
+            run_job(screen, stopping, |stop| async move {
                 match request.is_dry_run {
                     true => plan::plan(request, screen, stop).await,
                     false => copy::copy(request, screen, stop).await,
@@ -82,19 +87,23 @@ fn run(screen: &Screen) -> anyhow::Result<Exit> {
         }
         Command::Plan(args) => {
             let request = job::plan(&args, &job::Environment::of_process())?;
-            run_job(screen, |stop| plan::plan(request, screen, stop))
+            run_job(screen, STOPPING, |stop| plan::plan(request, screen, stop))
         }
         Command::BigKeys(args) => {
             let request = job::big_keys(&args, &job::Environment::of_process())?;
-            run_job(screen, |stop| copy::copy(request, screen, stop))
+            run_job(screen, STOPPING, |stop| copy::copy(request, screen, stop))
         }
         Command::Compare(args) => {
             let request = compare::request(&args, &job::Environment::of_process())?;
-            run_job(screen, |stop| compare::compare(request, screen, stop))
+            run_job(screen, STOPPING, |stop| {
+                compare::compare(request, screen, stop)
+            })
         }
         Command::Keystats(args) => {
             let request = keystats::request(&args, &job::Environment::of_process())?;
-            run_job(screen, |stop| keystats::keystats(request, screen, stop))
+            run_job(screen, STOPPING, |stop| {
+                keystats::keystats(request, screen, stop)
+            })
         }
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { folder } => generate::man(folder.as_deref()),
@@ -102,7 +111,11 @@ fn run(screen: &Screen) -> anyhow::Result<Exit> {
 }
 
 /// Runs a job until it ends, or a second signal ends it.
-fn run_job<F>(screen: &Screen, start: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<Exit>
+fn run_job<F>(
+    screen: &Screen,
+    stopping: &str,
+    start: impl FnOnce(CancellationToken) -> F,
+) -> anyhow::Result<Exit>
 where
     F: Future<Output = anyhow::Result<Exit>>,
 {
@@ -116,7 +129,7 @@ where
         let stop = CancellationToken::new();
         tokio::select! {
             exit = start(stop.clone()) => exit,
-            () = signals.twice(&stop, screen) => Ok(Exit::Stopped),
+            () = signals.twice(&stop, stopping, screen) => Ok(Exit::Stopped),
         }
     });
     // What still runs was told to end at once, or has nothing left to do.

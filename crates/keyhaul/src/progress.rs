@@ -6,19 +6,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use keyhaul_engine::follow::{ShardSnapshot, State, StatusSnapshot};
 use keyhaul_engine::progress::{BigKeyProgress, Phase, Progress, ShardProgress, Snapshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::ProgressArg;
+use crate::live::text::{self as live_text, SHARD_LINES_MAX};
 use crate::rates::Rates;
 use crate::screen::Screen;
-use crate::{duration, size};
+use crate::{duration, live, size};
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// One look before five seconds are over.
 const PLAIN_LINE_INTERVAL: Duration = Duration::from_millis(4800);
-/// A cluster may have more nodes than a terminal has lines.
-const SHARD_LINES_MAX: usize = 16;
+/// A live job may go from one state to another and back with every look.
+const STATE_LINE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +52,13 @@ pub(crate) struct ShowOptions {
     pub(crate) is_filtered: bool,
     /// The job is a comparison: what counts in the end are keys that were looked at.
     pub(crate) compares: bool,
+    /// The job follows its source: what counts behind the copy is how far it lags.
+    pub(crate) follows: bool,
+}
+
+/// Keys of a copy that nothing is to be done for any more.
+pub(crate) fn keys_settled(snapshot: &Snapshot) -> u64 {
+    snapshot.keys_copied + snapshot.keys_skipped + snapshot.keys_gone + snapshot.keys_not_moved
 }
 
 /// Shows the progress of a job while it is `running`.
@@ -95,7 +104,8 @@ async fn show(
             (phase, rates) = (snapshot.phase, Rates::default());
         }
         let big_keys = progress.big_keys();
-        let mut view = View::new(&snapshot, &mut rates, now, options);
+        let live = options.follows.then(|| progress.live.snapshot());
+        let mut view = View::new(&snapshot, live.as_ref(), &mut rates, now, options);
         view.big_keys = &big_keys;
         match &mut bars {
             Some(bars) if is_last => bars.clear(),
@@ -111,46 +121,59 @@ async fn show(
 /// One moment, ready to be shown.
 struct View<'a> {
     snapshot: &'a Snapshot,
+    /// Of a job that follows, behind its copy.
+    live: Option<&'a StatusSnapshot>,
     keys_done: u64,
     keys_expected: Option<u64>,
-    /// Keys and bytes.
+    /// Keys and bytes; of a job that follows, commands.
     per_second: Option<(f64, f64)>,
     time_left: Option<Duration>,
     shards: &'a [ShardProgress],
     /// Those on their way in chunks.
     big_keys: &'a [Arc<BigKeyProgress>],
+    with_shards: bool,
 }
 
 impl<'a> View<'a> {
-    fn new(snapshot: &'a Snapshot, rates: &mut Rates, now: Instant, options: ShowOptions) -> Self {
+    fn new(
+        snapshot: &'a Snapshot,
+        live: Option<&'a StatusSnapshot>,
+        rates: &mut Rates,
+        now: Instant,
+        options: ShowOptions,
+    ) -> Self {
+        let live = live.filter(|live| live_text::follows(snapshot.phase, live));
         let keys_done = match snapshot.phase {
             Phase::Verifying | Phase::Scanning => snapshot.keys_verified,
             Phase::Done | Phase::Stopped if options.compares => snapshot.keys_verified,
             Phase::Starting | Phase::Copying | Phase::Following | Phase::Done | Phase::Stopped => {
-                snapshot.keys_copied
-                    + snapshot.keys_skipped
-                    + snapshot.keys_gone
-                    + snapshot.keys_not_moved
+                keys_settled(snapshot)
             }
         };
         let is_known = snapshot.keys_expected > 0 && !options.is_filtered;
         let keys_expected = is_known.then(|| snapshot.keys_expected.max(keys_done));
-        rates.add(now, keys_done, snapshot.bytes_copied);
+        match live {
+            Some(live) => rates.add(now, live::sum(live, |shard| shard.commands), 0),
+            None => rates.add(now, keys_done, snapshot.bytes_copied),
+        }
         let is_moving = matches!(
             snapshot.phase,
-            Phase::Copying | Phase::Verifying | Phase::Scanning
+            Phase::Copying | Phase::Verifying | Phase::Scanning | Phase::Following
         );
         let keys_left = keys_expected.map(|expected| expected - keys_done);
         Self {
             snapshot,
+            live,
             keys_done,
             keys_expected,
             per_second: rates.per_second().filter(|_| is_moving),
             time_left: keys_left
-                .filter(|_| is_moving)
+                .filter(|_| is_moving && live.is_none())
                 .and_then(|left| rates.time_left(left)),
             big_keys: &[],
-            shards: if options.with_shards {
+            with_shards: options.with_shards,
+            // What was found for the copy says nothing any more.
+            shards: if options.with_shards && live.is_none() {
                 &snapshot.shards
             } else {
                 &[]
@@ -158,10 +181,44 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The shards that are followed, where a line for each was asked for.
+    fn live_shards(&self) -> &'a [ShardSnapshot] {
+        match self.live {
+            Some(live) if self.with_shards => &live.shards,
+            _ => &[],
+        }
+    }
+
+    /// What the job does, in one word.
+    fn state(&self) -> &'static str {
+        live_text::state(self.snapshot.phase, self.live)
+    }
+
+    /// Why nothing moves at present.
+    fn waiting(&self) -> Option<&str> {
+        let of_shard = self.live.and_then(live_text::waiting);
+        self.snapshot.waiting.as_deref().or(of_shard)
+    }
+
+    /// `state=following lag_bytes=0 lag_ms=0 keys=10 ...`; what is not known is left out.
+    fn plain_live(&self, live: &StatusSnapshot) -> String {
+        let (state, lag, keys) = (self.state(), live_text::lag_pairs(live), self.keys_done);
+        let rate = self.per_second.map(|(commands, _)| commands);
+        let mut line = format!(
+            "state={state}{lag} keys={keys}{}",
+            live_text::pairs(live, rate)
+        );
+        self.push_troubles(&mut line);
+        line
+    }
+
     /// `state=copying keys=10 ...`; what is not known is left out.
     fn plain(&self) -> String {
+        if let Some(live) = self.live {
+            return self.plain_live(live);
+        }
         let snapshot = self.snapshot;
-        let mut line = format!("state={} keys={}", name(snapshot.phase), self.keys_done);
+        let mut line = format!("state={} keys={}", self.state(), self.keys_done);
         let mut pair = |name: &str, value: Option<u64>| {
             if let Some(value) = value {
                 line.push_str(&format!(" {name}={value}"));
@@ -182,16 +239,42 @@ impl<'a> View<'a> {
         );
         pair("skipped", some(snapshot.keys_skipped));
         pair("gone", some(snapshot.keys_gone));
-        pair("not_moved", some(snapshot.keys_not_moved));
-        pair("retries", some(snapshot.retries));
-        if let Some(reason) = &snapshot.waiting {
+        self.push_troubles(&mut line);
+        line
+    }
+
+    fn push_troubles(&self, line: &mut String) {
+        for (name, count) in [
+            ("not_moved", self.snapshot.keys_not_moved),
+            ("retries", self.snapshot.retries),
+        ] {
+            if count > 0 {
+                line.push_str(&format!(" {name}={count}"));
+            }
+        }
+        if let Some(reason) = self.waiting() {
             line.push_str(&format!(" waiting={reason:?}"));
         }
-        line
     }
 
     /// `1,000 keys  12.0 MB  500 keys/s  6.0 MB/s  4.0 s left`
     fn readable(&self) -> String {
+        let snapshot = self.snapshot;
+        let rate = self.per_second.map(|(commands, _)| commands);
+        let mut parts = match self.live {
+            Some(live) => vec![live_text::readable(live, rate)],
+            None => self.readable_copy(),
+        };
+        if snapshot.keys_not_moved > 0 {
+            parts.push(format!(
+                "{} not moved",
+                size::show_count(snapshot.keys_not_moved)
+            ));
+        }
+        parts.join("  ")
+    }
+
+    fn readable_copy(&self) -> Vec<String> {
         let snapshot = self.snapshot;
         let mut parts = vec![format!("{} keys", size::show_count(self.keys_done))];
         if snapshot.phase != Phase::Verifying {
@@ -210,52 +293,43 @@ impl<'a> View<'a> {
         if let Some(left) = self.time_left {
             parts.push(format!("{} left", duration::show(left)));
         }
-        if snapshot.keys_not_moved > 0 {
-            parts.push(format!(
-                "{} not moved",
-                size::show_count(snapshot.keys_not_moved)
-            ));
-        }
-        parts.join("  ")
+        parts
     }
 }
 
-fn name(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Starting => "starting",
-        Phase::Copying => "copying",
-        Phase::Verifying => "verifying",
-        Phase::Scanning => "scanning",
-        Phase::Following => "following",
-        Phase::Done => "done",
-        Phase::Stopped => "stopped",
-    }
-}
-
-/// Lines for a log file: one at each change of phase, else one in five seconds.
+/// Lines for a log file: one at each change of phase or state, else one in five seconds.
 #[derive(Default)]
 struct PlainLines {
-    last: Option<(Phase, Instant)>,
+    last: Option<(Phase, Option<State>, Instant)>,
+}
+
+/// A source that is written makes a job that follows it synced now and not the next moment: that is one state here.
+fn told_state(live: &StatusSnapshot) -> State {
+    match live.state {
+        State::Synced => State::Following,
+        other => other,
+    }
 }
 
 impl PlainLines {
     fn show(&mut self, view: &View<'_>, now: Instant, is_last: bool, screen: &Screen) {
-        let phase = view.snapshot.phase;
-        let is_due = self.last.is_none_or(|(last_phase, at)| {
-            let is_new = last_phase != phase;
-            is_new || now.duration_since(at) >= PLAIN_LINE_INTERVAL
+        let (phase, state) = (view.snapshot.phase, view.live.map(told_state));
+        let is_due = self.last.is_none_or(|(last_phase, last_state, at)| {
+            let passed = now.duration_since(at);
+            let is_new_state = last_state != state && passed >= STATE_LINE_INTERVAL;
+            last_phase != phase || is_new_state || passed >= PLAIN_LINE_INTERVAL
         });
         // A job that was stopped ends in a phase that was told before.
         let is_early_end = is_last && phase != Phase::Done;
         if !(is_due || is_early_end) {
             return;
         }
-        self.last = Some((phase, now));
+        self.last = Some((phase, state, now));
         screen.line(&view.plain());
         for key in view.big_keys {
             screen.line(&format!(
                 "state={} db={} big_key={} type={} elements={} elements_expected={} bytes={}",
-                name(phase),
+                view.state(),
                 key.db,
                 key.key.replace(' ', "\\x20"),
                 key.key_type(),
@@ -267,12 +341,15 @@ impl PlainLines {
         for shard in view.shards {
             screen.line(&format!(
                 "state={} node={} db={} keys_found={} done={}",
-                name(phase),
+                view.state(),
                 shard.node,
                 shard.db,
                 shard.keys_found,
                 shard.done
             ));
+        }
+        for shard in view.live_shards() {
+            screen.line(&live_text::shard_pairs(shard));
         }
     }
 }
@@ -302,22 +379,24 @@ impl Bars {
     }
 
     fn draw(&mut self, view: &View<'_>) {
-        let has_end = view.keys_expected.is_some();
+        let has_end = view.keys_expected.is_some() && view.live.is_none();
         if self.has_end != Some(has_end) {
             self.has_end = Some(has_end);
             self.main.set_style(style(if has_end {
                 "{prefix:9} [{bar:24}] {percent:>3}%  {wide_msg}"
             } else {
-                "{prefix:9} {spinner}  {wide_msg}"
+                "{prefix:11} {spinner}  {wide_msg}"
             }));
         }
-        self.main.set_prefix(name(view.snapshot.phase));
+        self.main.set_prefix(view.state().replace('_', " "));
         self.main.set_length(view.keys_expected.unwrap_or_default());
         self.main.set_position(view.keys_done);
         self.main.set_message(view.readable());
-        self.draw_waiting(view.snapshot.waiting.as_deref());
+        self.draw_waiting(view.waiting());
         self.draw_big_keys(view.big_keys);
-        self.draw_shards(view.shards);
+        let of_copy = view.shards.iter().map(shard_line);
+        let of_live = view.live_shards().iter().map(live_text::shard_readable);
+        self.draw_shards(of_copy.chain(of_live));
     }
 
     fn draw_waiting(&mut self, reason: Option<&str>) {
@@ -355,15 +434,17 @@ impl Bars {
         }
     }
 
-    fn draw_shards(&mut self, shards: &[ShardProgress]) {
-        for (index, shard) in shards.iter().take(SHARD_LINES_MAX).enumerate() {
-            if index == self.shards.len() {
+    fn draw_shards(&mut self, lines: impl Iterator<Item = String>) {
+        let mut drawn = 0;
+        for text in lines.take(SHARD_LINES_MAX) {
+            if drawn == self.shards.len() {
                 self.shards.push(self.text_line());
             }
-            let keys = size::show_count(shard.keys_found);
-            let end = if shard.done { ", all of it" } else { "" };
-            let text = format!("  {}  db {}: {keys} keys found{end}", shard.node, shard.db);
-            self.shards[index].set_message(text);
+            self.shards[drawn].set_message(format!("  {text}"));
+            drawn += 1;
+        }
+        for line in self.shards.drain(drawn..) {
+            line.finish_and_clear();
         }
     }
 
@@ -382,6 +463,13 @@ impl Bars {
     }
 }
 
+/// `10.0.0.1:6379  db 0: 1,000 keys found`
+fn shard_line(shard: &ShardProgress) -> String {
+    let keys = size::show_count(shard.keys_found);
+    let end = if shard.done { ", all of it" } else { "" };
+    format!("{}  db {}: {keys} keys found{end}", shard.node, shard.db)
+}
+
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .expect("the templates are constants")
@@ -397,6 +485,7 @@ mod tests {
         with_shards: false,
         is_filtered: false,
         compares: false,
+        follows: false,
     };
 
     fn snapshot() -> Snapshot {
@@ -415,6 +504,7 @@ mod tests {
         rates.add(start, 0, 0);
         View::new(
             snapshot,
+            None,
             &mut rates,
             start + Duration::from_secs(2),
             options,
@@ -481,6 +571,33 @@ mod tests {
         for (got, expected) in rows {
             assert_eq!(got, expected);
         }
+    }
+
+    #[test]
+    fn lines_of_a_job_that_follows() {
+        let live = live::tests::one_shard();
+        let line = |phase: Phase| {
+            let (start, mut rates) = (Instant::now(), Rates::default());
+            rates.add(start, 50, 0);
+            let now = start + Duration::from_secs(2);
+            let followed = Snapshot {
+                phase,
+                retries: 1,
+                ..snapshot()
+            };
+            View::new(&followed, Some(&live), &mut rates, now, OPTIONS).plain()
+        };
+        let pairs = "commands=70 rate=10 applied_offset=4000 spool=900 spool_disk=0 open=2 \
+                     reread=3 full_resyncs=1 partial_resyncs=4 retries=1";
+        assert_eq!(
+            line(Phase::Following),
+            format!("state=following lag_bytes=1000 lag_ms=12 keys=200 {pairs}")
+        );
+        // While it copies, it is told like any copy.
+        assert!(line(Phase::Copying).starts_with("state=copying keys=200 keys_expected=1000"));
+        let last = line(Phase::Stopped);
+        assert!(last.starts_with("state=stopped lag_bytes=1000 "), "{last}");
+        assert!(!last.contains(" rate="), "{last}");
     }
 
     #[test]

@@ -4,10 +4,12 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use keyhaul_engine::follow::StatusSnapshot;
 use keyhaul_engine::options::{OnConflict, Verify};
 use keyhaul_engine::receipt::{Outcome, Receipt, VerifyCounts};
 
 use crate::exit::Exit;
+use crate::live::text::{self as live_text, SHARD_LINES_MAX};
 use crate::{duration, size};
 
 /// The two ends, without credentials.
@@ -67,7 +69,13 @@ impl Summary<'_> {
             row("functions", libraries(receipt.functions_copied))?;
         }
         row("not moved", not_moved(receipt))?;
-        row("verified", verified(receipt, on_conflict, depth))?;
+        match &receipt.live {
+            Some(live) => {
+                row("followed", live_text::followed(live))?;
+                row("verified", "no: keyhaul compare does it".into())?;
+            }
+            None => row("verified", verified(receipt, on_conflict, depth))?,
+        }
         if receipt.retries > 0 {
             row("retries", size::show_count(receipt.retries))?;
         }
@@ -75,6 +83,9 @@ impl Summary<'_> {
             row("report", report.display().to_string())?;
         }
         write_lists(out, receipt)?;
+        if let Some(live) = &receipt.live {
+            write_shards(out, live)?;
+        }
         if matches!(receipt.outcome, Outcome::Stopped(_)) {
             let way = match &receipt.saved {
                 Some(_) => "it goes on where it stopped (--restart begins anew), and",
@@ -85,11 +96,17 @@ impl Summary<'_> {
                 writeln!(out, "how far it came is saved in {}", path.display())?;
             }
             let is_file = ends.target.starts_with("file:");
-            let fate = match is_file {
-                true => "no file was written; one that was there is as it was",
-                false => fate_of_what_is_there(on_conflict),
+            let fate = match (is_file, &receipt.live) {
+                (true, _) => "no file was written; one that was there is as it was",
+                (false, Some(_)) => "what the source does meanwhile goes over then",
+                (false, None) => fate_of_what_is_there(on_conflict),
             };
             writeln!(out, "{fate}")?;
+        } else if receipt.live.is_some() {
+            writeln!(
+                out,
+                "\nnothing is left to apply; to follow the source further, give the same command again"
+            )?;
         }
         Ok(())
     }
@@ -107,7 +124,14 @@ fn headline(receipt: &Receipt, exit: Exit) -> String {
     let unexplained = receipt.verify.as_ref().map_or(0, VerifyCounts::unexplained);
     let not_moved = receipt.not_moved.count;
     let mut text = match &receipt.outcome {
-        Outcome::Stopped(reason) => format!("stopped before the end: {reason}"),
+        Outcome::Stopped(reason) => match receipt.live.as_ref().map(live_text::lags) {
+            Some(Some(lag)) => format!("stopped with the target {lag}: {reason}"),
+            Some(None) => format!("stopped before the target was synced: {reason}"),
+            None => format!("stopped before the end: {reason}"),
+        },
+        Outcome::Done if receipt.live.is_some() => {
+            "done: the target is synced, it holds all that the source has done".into()
+        }
         Outcome::Done => {
             let all = if receipt.keys_skipped > 0 {
                 "are there"
@@ -206,6 +230,23 @@ fn verified(receipt: &Receipt, on_conflict: OnConflict, depth: Verify) -> String
     parts.join("; ")
 }
 
+/// Where each shard stopped.
+fn write_shards(out: &mut impl Write, live: &StatusSnapshot) -> io::Result<()> {
+    if !live.shards.is_empty() {
+        writeln!(out, "\nwhere it stopped:")?;
+    }
+    for shard in live.shards.iter().take(SHARD_LINES_MAX) {
+        writeln!(out, "  {}", live_text::stopped_at(shard))?;
+    }
+    match live.shards.len().saturating_sub(SHARD_LINES_MAX) {
+        0 => Ok(()),
+        more => writeln!(
+            out,
+            "  and {more} more shards (all of them with --report FILE)"
+        ),
+    }
+}
+
 fn write_lists(out: &mut impl Write, receipt: &Receipt) -> io::Result<()> {
     let not_moved = &receipt.not_moved;
     if !not_moved.first.is_empty() {
@@ -278,6 +319,7 @@ mod tests {
             }),
             not_moved: not_moved.finish(),
             saved: None,
+            live: None,
             remarks: vec!["a:1 was scanned again".into()],
         }
     }
@@ -359,5 +401,58 @@ remarks:
             "{shown}"
         );
         assert!(shown.contains("give the same command again"), "{shown}");
+    }
+
+    #[test]
+    fn a_job_that_followed() {
+        let mut synced = receipt(Outcome::Done, &NotMovedList::default());
+        (synced.verify, synced.remarks) = (None, Vec::new());
+        synced.live = Some(crate::live::tests::one_shard());
+        let shown = text(&synced);
+        let expected = "\
+done: the target is synced, it holds all that the source has done
+
+  from       redis://a:1
+  to         redis://b:1
+  copied     1,000 keys, 4.0 MB in 2.0 s (500 keys/s, 2.0 MB/s)
+  gone       1 key expired or deleted before the copy
+  functions  1 library
+  not moved  nothing
+  followed   70 commands, 3 keys read again, 1 full and 4 partial resyncs
+  verified   no: keyhaul compare does it
+  report     r.json
+
+where it stopped:
+  a:1: applied up to offset 4000 of 0123, 1000 B behind
+
+nothing is left to apply; to follow the source further, give the same command again
+";
+        assert_eq!(shown, expected);
+        synced.outcome = Outcome::Stopped("interrupted".into());
+        synced.saved = Some("/s/job".into());
+        let shown = text(&synced);
+        let headline =
+            "stopped with the target 1000 B and 12 ms behind: interrupted (exit code 5)\n";
+        assert!(shown.starts_with(headline), "{shown}");
+        assert!(
+            shown.ends_with("\nwhat the source does meanwhile goes over then\n"),
+            "{shown}"
+        );
+        let one = synced
+            .live
+            .iter()
+            .flat_map(|live| live.shards.clone())
+            .next()
+            .unwrap();
+        let many = keyhaul_engine::follow::StatusSnapshot {
+            shards: vec![one; 40],
+            ..Default::default()
+        };
+        synced.live = Some(many);
+        assert!(
+            text(&synced).contains("and 24 more shards"),
+            "{}",
+            text(&synced)
+        );
     }
 }

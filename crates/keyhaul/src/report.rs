@@ -10,6 +10,7 @@ use serde::ser::{Error as _, SerializeSeq};
 use serde::{Serialize, Serializer};
 
 use crate::exit::Exit;
+use crate::live::json::LiveJson;
 use crate::receipt::Ends;
 
 /// The number of the schema; grows when a field goes or changes its meaning, not when one is added.
@@ -30,6 +31,7 @@ pub(crate) struct Report<'a> {
     file_bytes: Option<u64>,
     seconds: Seconds,
     verify: Option<Verify<'a>>,
+    live: Option<LiveJson>,
     functions: u64,
     remarks: &'a [String],
     warnings: &'a [String],
@@ -108,6 +110,7 @@ impl<'a> Report<'a> {
                 verify,
             },
             verify: receipt.verify.as_ref().map(Verify::of),
+            live: receipt.live.as_ref().map(LiveJson::of),
             functions: receipt.functions_copied,
             remarks: &receipt.remarks,
             not_moved: NotMovedSeq(Some(RefCell::new(&mut receipt.not_moved))),
@@ -145,6 +148,7 @@ impl<'a> Report<'a> {
             file_bytes: None,
             seconds: Seconds::default(),
             verify: None,
+            live: None,
             functions: 0,
             remarks: &[],
             warnings: &[],
@@ -237,6 +241,7 @@ mod tests {
             verify: Some(VerifyCounts::default()),
             not_moved: list.finish(),
             saved: None,
+            live: Some(crate::live::tests::one_shard()),
             remarks: vec!["r".into()],
         }
     }
@@ -277,6 +282,7 @@ mod tests {
         ] {
             assert_eq!(json[field], expected, "{field}");
         }
+        assert_eq!(json["live"]["shards"][0]["applied_offset"], 4000);
         assert_eq!(json["counts"]["not_moved"], 1000);
         assert_eq!(json["not_moved"].as_array().unwrap().len(), 1000);
         let expected = serde_json::json!({"db": 3, "key": "k999\\x0A", "reason": "too \"large\""});

@@ -128,15 +128,6 @@ const ROWS: &[(&str, &str)] = &[
     ),
     ("replicate a b --mem-limit big", "--mem-limit needs a size"),
     ("replicate a b --mem-limit 0", "--mem-limit needs a size"),
-    // How.
-    (
-        "replicate a b --mode live",
-        "--mode live is not available in this version",
-    ),
-    (
-        "replicate a b --mode liveonly",
-        "--mode liveonly is not available in this version",
-    ),
     // Comparing.
     (
         "compare a b --delete-extra",
@@ -254,7 +245,6 @@ fn help_needs_no_manual() {
                 outcome.stdout
             );
         }
-        assert!(!outcome.stdout.contains("liveonly"), "{}", outcome.stdout);
     }
 }
 

@@ -5,14 +5,16 @@
 //!   the snapshots of a replication link.
 //! - [`functions`] takes the libraries along, [`proof`] looks at what became of it all.
 //! - [`resume`] takes over what an earlier run did.
+//! - [`live`] begins to follow the source instead.
 
-mod by_rdb;
+pub(crate) mod by_rdb;
 mod by_scan;
 mod functions;
 mod listing;
+mod live;
 mod proof;
 mod resume;
-mod target;
+pub(crate) mod target;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,18 +40,19 @@ use crate::transform::KeyFilter;
 /// A copy job whose plan is made: both ends are known, nothing was written.
 #[derive(Debug)]
 pub struct Job {
-    prepared: Prepared,
-    filter: Arc<KeyFilter>,
-    identity: JobIdentity,
-    checkpoint: Option<Arc<Checkpoint>>,
+    pub(crate) prepared: Prepared,
+    pub(crate) filter: Arc<KeyFilter>,
+    pub(crate) identity: JobIdentity,
+    pub(crate) checkpoint: Option<Arc<Checkpoint>>,
     /// The processes of the target that all was copied to: node id and run id.
     settled: Mutex<Vec<(String, String)>>,
     /// What an earlier run left, until it is taken over.
-    earlier: Mutex<Earlier>,
+    pub(crate) earlier: Mutex<Earlier>,
     /// The keys of a job that is not about all of them.
     worked_on: Mutex<Vec<(u32, Bytes)>>,
 }
 
+pub(crate) use by_rdb::FUNCTIONS_AHEAD;
 pub use listing::{BigKeyListing, BigKeyWay};
 
 /// What was copied, as far as the books do not say it.
@@ -101,6 +104,19 @@ impl Job {
     /// Does it: functions, then keys, then the verification. When `stop` is cancelled, what is in
     /// flight is finished and the rest left.
     pub async fn run(self, progress: Arc<Progress>, stop: CancellationToken) -> Receipt {
+        Arc::new(self).run_shared(progress, stop).await
+    }
+
+    async fn run_shared(
+        self: &Arc<Self>,
+        progress: Arc<Progress>,
+        stop: CancellationToken,
+    ) -> Receipt {
+        // Who follows goes on for a moment when the end is asked for.
+        let (stop, end) = match self.follows_by_psync() {
+            true => (CancellationToken::new(), stop),
+            false => (stop.clone(), stop),
+        };
         let ledger = Arc::new(Ledger::new(progress, stop));
         if let Some(checkpoint) = &self.checkpoint {
             let _ = ledger.checkpoint.set(checkpoint.clone());
@@ -112,12 +128,12 @@ impl Job {
             TargetEnd::File(_) => None,
         };
 
-        let mut ran = self.copy_and_verify(&ledger).await;
-        if ran.is_whole && self.has_target_changed(&ledger).await {
+        let mut ran = self.copy_and_verify(&ledger, &end).await;
+        if ran.is_whole && !self.is_live() && self.has_target_changed(&ledger).await {
             // What was verified before says nothing of the new process.
             if self.prepared.options.on_conflict == OnConflict::Replace {
                 ledger.begin_anew();
-                ran = self.copy_and_verify(&ledger).await;
+                ran = self.copy_and_verify(&ledger, &end).await;
             }
             if ran.is_whole && self.has_target_changed(&ledger).await {
                 ledger
@@ -133,21 +149,30 @@ impl Job {
             ledger.halt("a part of the job gave up without a reason".into());
         }
         let is_stopped = ledger.halted().is_some() || ledger.stop.is_cancelled();
-        ledger.progress.enter(if is_stopped {
-            Phase::Stopped
-        } else {
-            Phase::Done
+        let is_interrupted = ledger.halted().is_some() || ledger.is_interrupted();
+        ledger.progress.enter(match is_interrupted {
+            true => Phase::Stopped,
+            false => Phase::Done,
         });
-        let saved = self.close_checkpoint(&ledger, is_stopped);
+        ledger.progress.live.stopped();
+        // Who follows can always be gone on with.
+        let saved = self.close_checkpoint(&ledger, is_stopped || self.follows_by_psync());
         let mut receipt = self.receipt(&ledger, ran);
         receipt.saved = saved;
         receipt
     }
 
-    async fn copy_and_verify(&self, ledger: &Arc<Ledger>) -> Ran {
+    async fn copy_and_verify(
+        self: &Arc<Self>,
+        ledger: &Arc<Ledger>,
+        end: &CancellationToken,
+    ) -> Ran {
         let began = Instant::now();
         ledger.progress.enter(Phase::Copying);
-        let copied = self.copy_until_settled(ledger).await;
+        let copied = match self.follows_by_psync() {
+            true => self.follow_by_psync(ledger, end).await,
+            false => self.copy_until_settled(ledger).await,
+        };
         let mut ran = Ran {
             is_whole: copied.is_ok(),
             copied: copied.unwrap_or_default(),
@@ -156,7 +181,7 @@ impl Job {
             verify_time: Duration::ZERO,
         };
         let began = Instant::now();
-        if ran.is_whole && self.prepared.options.verify != Verify::None {
+        if ran.is_whole && !self.is_live() && self.prepared.options.verify != Verify::None {
             ledger.progress.enter(Phase::Verifying);
             ran.verify = self.verify(&ran.copied, ledger).await.ok();
             ran.is_whole = ran.verify.is_some();
@@ -191,6 +216,9 @@ impl Job {
         let TargetEnd::Servers { site, .. } = &self.prepared.target else {
             return self.copy_all(ledger).await;
         };
+        if let Some(followed) = self.follow_by_what_it_tells(ledger).await {
+            return followed;
+        }
         let retry_for = self.prepared.options.retry_for;
         let mut before = site.processes(retry_for, ledger).await?;
         self.check_earlier(site, &before, ledger).await?;
@@ -272,7 +300,7 @@ impl Job {
         };
         let outcome = match ledger.halted() {
             Some(reason) => Outcome::Stopped(reason),
-            None if ledger.stop.is_cancelled() => Outcome::Stopped("interrupted".into()),
+            None if ledger.is_interrupted() => Outcome::Stopped("interrupted".into()),
             None if unexplained > 0 => Outcome::Different,
             None if not_moved.count > 0 || copied.functions.not_copied > 0 || is_partial => {
                 Outcome::NotAllMoved
@@ -299,6 +327,7 @@ impl Job {
             verify,
             not_moved,
             saved: None,
+            live: (self.prepared.options.live.as_ref()).map(|_| ledger.progress.live.snapshot()),
             remarks: ledger.remarks(),
         }
     }

@@ -163,6 +163,11 @@ impl LiveStatus {
         self.lock().clear();
     }
 
+    /// These are the shards from now on.
+    pub(crate) fn set_shards(&self, shards: Vec<Arc<ShardStatus>>) {
+        *self.lock() = shards;
+    }
+
     /// All shards are at an end.
     pub(crate) fn stopped(&self) {
         for shard in self.lock().iter() {

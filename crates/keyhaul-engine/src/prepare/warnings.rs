@@ -3,7 +3,7 @@
 use keyhaul_client::Role;
 
 use crate::amount::{bytes_text, count_text};
-use crate::options::{OnConflict, Scope, Verify};
+use crate::options::{LiveOptions, OnConflict, Scope, Verify};
 use crate::plan::{NodePlan, SideKind, SidePlan, Warning};
 use crate::prepare::{CheckedFile, Prepared, ReadBy, SourceEnd, TargetEnd, kinds, room};
 
@@ -35,6 +35,10 @@ pub(crate) fn steps(prepared: &Prepared) -> Vec<String> {
             }
             _ => "function libraries are written too".into(),
         });
+    }
+    if let Some(live) = &options.live {
+        following(prepared, live, &mut steps);
+        return steps;
     }
     steps.push(match (options.verify, &plan.target.kind) {
         (Verify::Quick, SideKind::Servers(_)) => {
@@ -80,6 +84,39 @@ fn reading(prepared: &Prepared) -> String {
             )
         }
     }
+}
+
+/// What comes after the copy, and until when.
+fn following(prepared: &Prepared, live: &LiveOptions, steps: &mut Vec<String>) {
+    if !live.copies_first {
+        steps.push(
+            "keys that are there already stay behind: only what changes from now on goes over"
+                .into(),
+        );
+    }
+    let is_by_psync = matches!(
+        &prepared.source,
+        SourceEnd::Servers {
+            read_by: ReadBy::Psync,
+            ..
+        }
+    );
+    steps.push(match is_by_psync {
+        true => format!(
+            "follow the source: every command after the snapshot is applied in its order; what the target cannot take yet lies on the disk, {} at most",
+            bytes_text(live.spool_bytes_max)
+        ),
+        false => "follow the source: it tells the names of keys that change (CLIENT TRACKING), and they are read again".into(),
+    });
+    if is_by_psync && live.forwards_messages {
+        steps.push("messages that are published on the source are published on the target".into());
+    }
+    steps.push(match live.until_synced {
+        true => "end as soon as all that the source has done is applied".into(),
+        false => {
+            "go on until told to stop (Ctrl-C); keyhaul compare proves equality meanwhile".into()
+        }
+    });
 }
 
 fn writing(prepared: &Prepared) -> String {

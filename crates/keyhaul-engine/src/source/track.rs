@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use crate::checkpoint::{Checkpoint, ScanPosition};
 use crate::ledger::Ledger;
@@ -71,7 +72,6 @@ struct Open {
 }
 
 /// What a ticket is for.
-#[derive(Debug)]
 enum TicketOf {
     Page(Arc<ScanTrack>, u64),
     /// A key that the journal knows by name.
@@ -81,6 +81,18 @@ enum TicketOf {
         checkpoint: Arc<Checkpoint>,
         ledger: Arc<Ledger>,
     },
+    /// Whoever is to be told.
+    Call(Mutex<Option<Box<dyn FnOnce() + Send>>>),
+}
+
+impl fmt::Debug for TicketOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Page(_, index) => f.debug_tuple("Page").field(index).finish(),
+            Self::BigKey { db, .. } => f.debug_struct("BigKey").field("db", db).finish(),
+            Self::Call(_) => f.write_str("Call"),
+        }
+    }
 }
 
 impl Clone for Ticket {
@@ -106,6 +118,19 @@ impl Ticket {
         })
     }
 
+    /// A ticket, and what comes once all copies of it are settled. It fails when one of them is dropped instead.
+    pub(crate) fn awaited() -> (Self, oneshot::Receiver<()>) {
+        let (sender, settled) = oneshot::channel();
+        // Who waited may be gone.
+        let call = move || drop(sender.send(()));
+        (Self::calling(call), settled)
+    }
+
+    /// A ticket that calls this when it is settled.
+    pub(crate) fn calling(call: impl FnOnce() + Send + 'static) -> Self {
+        Self::new(TicketOf::Call(Mutex::new(Some(Box::new(call)))))
+    }
+
     fn new(of: TicketOf) -> Self {
         let count = AtomicUsize::new(1);
         Self(Arc::new(Open { of, count }))
@@ -123,6 +148,12 @@ impl Ticket {
                     ledger,
                 } if !ledger.leaves_keys() => checkpoint.big_done(*db, key),
                 TicketOf::BigKey { .. } => {}
+                TicketOf::Call(call) => {
+                    let call = call.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    if let Some(call) = call {
+                        call();
+                    }
+                }
             }
         }
     }

@@ -171,13 +171,15 @@ fn replication(survey: &Survey, options: &CopyOptions, found: &mut Vec<Warning>)
         true => "what is written after the snapshot was begun does not arrive",
         false => "what is written to a key after it was read does not arrive",
     };
-    found.push(Warning::new(
-        "source-is-written",
-        format!(
-            "{upto}{}/s are written on the source: {effect}; stop the writers, or mend it afterwards with keyhaul compare --repair",
-            bytes_text(writes.bytes_per_second)
-        ),
-    ));
+    if options.live.is_none() {
+        found.push(Warning::new(
+            "source-is-written",
+            format!(
+                "{upto}{}/s are written on the source: {effect}; stop the writers, or mend it afterwards with keyhaul compare --repair",
+                bytes_text(writes.bytes_per_second)
+            ),
+        ));
+    }
     let matters = match by_psync {
         true => "",
         false => " (this copy reads by SCAN and needs none)",

@@ -5,6 +5,7 @@
 pub(crate) mod file;
 pub(crate) mod file_lane;
 pub(crate) mod functions;
+pub(crate) mod graves;
 pub(crate) mod lane;
 mod parts;
 pub(crate) mod refusals;

@@ -48,6 +48,11 @@ impl KeyFilter {
         self.types.is_empty() || key_type.is_some_and(|key_type| self.types.contains(&key_type))
     }
 
+    /// Whether every name is taken.
+    pub fn takes_every_name(&self) -> bool {
+        self.patterns.is_empty() && self.excludes.is_empty() && self.only.is_none()
+    }
+
     /// Whether the type of a key does not matter.
     pub fn takes_every_type(&self) -> bool {
         self.types.is_empty()

@@ -6,6 +6,7 @@
 mod big_keys;
 mod compare;
 mod keystats;
+mod live;
 mod replicate;
 mod shared;
 
@@ -18,6 +19,7 @@ use crate::exit::Exit;
 pub(crate) use big_keys::BigKeysArgs;
 pub(crate) use compare::CompareArgs;
 pub(crate) use keystats::{KeystatsArgs, KeystatsCommand, KeystatsSharedArgs, ReportArgs};
+pub(crate) use live::LiveArgs;
 pub(crate) use replicate::ReplicateArgs;
 pub(crate) use shared::{CopyArgs, EveryKeyArgs, ResumeArgs, SharedArgs};
 
@@ -35,6 +37,8 @@ Examples:
   keyhaul replicate --db 0,3 --db-map 3:0 --rename-prefix app:=shop:app: old:6379 new:6379
   keyhaul replicate dump.rdb new:6379
   keyhaul replicate old:6379 file:backup.rdb
+  keyhaul replicate --mode live --status-listen :9121 old:6379 new:6379
+  keyhaul replicate --mode live --until synced old:6379 new:6379
   keyhaul replicate --report report.json rediss://old:6380 redis-sentinel://s1,s2/main
   KEYHAUL_SOURCE_PASS=... keyhaul replicate --source-user mover old:6379 unix:///run/new.sock
 
@@ -89,7 +93,8 @@ pub(crate) enum Command {
     /// Either end may be an RDB file. Probes both ends, shows the plan, copies key by key, converts
     /// values to what the target reads, and compares both ends. The source is only read.
     /// Each key goes over as it was at one moment during the run, with its expiry exact to the
-    /// millisecond.
+    /// millisecond. With --mode live all that changes on the source afterwards goes over too, until
+    /// told to stop.
     #[command(
         after_help = EXAMPLES.to_owned() + &Exit::table(),
         allow_negative_numbers = true
@@ -173,25 +178,32 @@ pub(crate) enum Command {
     },
 }
 
-/// `--mode`. Those that this version lacks are known, to be refused by name.
+/// `--mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ModeArg {
-    /// Copies the keys that are there
+    /// Copies the keys that are there, once
     Scan,
-    #[value(hide = true)]
+    /// Copies them, and goes on following the source: every change goes over until told to stop
     Live,
-    #[value(hide = true)]
+    /// Copies nothing: only what changes from now on goes over
     Liveonly,
+}
+
+/// `--until`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum UntilArg {
+    /// All that the source has done is applied on the target
+    Synced,
 }
 
 /// `--method`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum MethodArg {
-    /// Into a server with scan, into a file with psync where the source permits it
+    /// With psync where the source permits it, into a file and in live mode; else with scan
     Auto,
-    /// With SCAN: needs the right to read, nothing else
+    /// With SCAN: needs the right to read, nothing else; in live mode the names of changed keys are tracked beside it
     Scan,
-    /// As a replica: a snapshot of one moment, for which the source forks
+    /// As a replica: a snapshot of one moment, for which the source forks; in live mode every command after it
     Psync,
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::live::{LiveArgs, StatusArgs};
 use super::shared::{CopyArgs, EveryKeyArgs, SharedArgs};
 use super::{HOW, OUTPUT, SAFETY, WHAT};
 use super::{MethodArg, ModeArg, OnConflictArg};
@@ -24,7 +25,7 @@ pub(crate) struct ReplicateArgs {
     #[arg(long, value_name = "SIZE", help_heading = WHAT)]
     pub(crate) mem_limit: Option<String>,
 
-    /// Copy once
+    /// What goes over
     #[arg(
         long, value_enum, ignore_case = true, default_value_t = ModeArg::Scan, help_heading = HOW
     )]
@@ -35,6 +36,9 @@ pub(crate) struct ReplicateArgs {
         long, value_enum, ignore_case = true, default_value_t = MethodArg::Auto, help_heading = HOW
     )]
     pub(crate) method: MethodArg,
+
+    #[command(flatten)]
+    pub(crate) live: LiveArgs,
 
     /// The RDB version of the file that is written: 9 (Redis 5 and 6), 10 (7.0), 11 (7.2, Valkey 7.2 and
     /// 8), 12 (Redis 7.4 and 8), 80 (Valkey 9) [default: the source's own]
@@ -60,4 +64,7 @@ pub(crate) struct ReplicateArgs {
     /// sample
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub(crate) stats: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) status: StatusArgs,
 }

@@ -152,10 +152,7 @@ pub(crate) struct CopyArgs {
     #[command(flatten)]
     pub(crate) resume: ResumeArgs,
 
-    /// What is proved after the copy
-    #[arg(
-        long, value_enum, ignore_case = true, default_value_t = VerifyArg::Quick,
-        help_heading = SAFETY
-    )]
-    pub(crate) verify: VerifyArg,
+    /// What is proved after the copy [default: quick; in live mode none]
+    #[arg(long, value_enum, ignore_case = true, help_heading = SAFETY)]
+    pub(crate) verify: Option<VerifyArg>,
 }

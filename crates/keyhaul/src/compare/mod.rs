@@ -134,6 +134,7 @@ async fn run(
         with_shards: request.base.is_verbose,
         is_filtered: is_filtered(&request.options.copy) || request.options.only.is_some(),
         compares: true,
+        follows: false,
     };
     let running = job.run(Arc::clone(&progress), stop, told.clone());
     progress::shown(progress, options, screen, running).await

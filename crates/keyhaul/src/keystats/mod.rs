@@ -251,6 +251,7 @@ async fn run<C: Collector + 'static>(
         with_shards: request.is_verbose,
         is_filtered: is_filtered(&request.options.copy),
         compares: true,
+        follows: false,
     };
     // A task of its own: writing rows may block, and signals have to be heard then.
     let running = tokio::spawn({
