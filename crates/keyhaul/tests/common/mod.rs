@@ -10,6 +10,7 @@ pub(crate) mod live;
 pub(crate) mod rdb;
 pub(crate) mod rights;
 pub(crate) mod running;
+pub(crate) mod tracking;
 
 use std::process::Command;
 use std::time::Duration;
