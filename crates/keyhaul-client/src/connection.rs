@@ -98,20 +98,18 @@ impl Connection {
         Self { wire, ..self }
     }
 
-    /// Sends what was appended.
+    /// Sends what was appended. When the future is dropped, what is not sent yet is still there.
     ///
     /// # Errors
     /// [`ClientError::Io`] or [`ClientError::Silent`]; the connection is of no further use then.
     pub async fn flush(&mut self) -> Result<(), ClientError> {
         if let Wire::Whole(stream) = &mut self.wire {
-            let (output, deadline) = (&self.output, self.deadline);
-            in_time(deadline, &self.address, async {
-                stream.write_all(output).await?;
+            let (output, deadline) = (&mut self.output, self.deadline);
+            return in_time(deadline, &self.address, async {
+                stream.write_all_buf(output).await?;
                 stream.flush().await
             })
-            .await?;
-            self.output.clear();
-            return Ok(());
+            .await;
         }
         let output = self.output.split().freeze();
         self.hand_over(output).await
@@ -186,8 +184,20 @@ impl Connection {
     /// As [`Connection::token`].
     pub async fn value(&mut self) -> Result<Value, ClientError> {
         loop {
+            match self.message().await? {
+                Value::Push(_) => {}
+                value => return Ok(value),
+            }
+        }
+    }
+
+    /// What comes next, a reply or a push. Nothing is lost where it is not waited for to the end.
+    ///
+    /// # Errors
+    /// As [`Connection::token`].
+    pub(crate) async fn message(&mut self) -> Result<Value, ClientError> {
+        loop {
             match self.decoder.value(&mut self.input) {
-                Ok(Some(Value::Push(_))) => {}
                 Ok(Some(value)) => return Ok(value),
                 Ok(None) => self.fill().await?,
                 Err(e) => return Err(self.protocol_error(e)),

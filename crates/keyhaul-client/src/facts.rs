@@ -276,7 +276,7 @@ impl ServerFacts {
 }
 
 /// `db0:keys=5,expires=1,...`
-fn keyspace_line(name: &str, value: &str) -> Option<(u32, u64)> {
+pub(crate) fn keyspace_line(name: &str, value: &str) -> Option<(u32, u64)> {
     let db = name.strip_prefix("db")?.parse().ok()?;
     let keys = value
         .split(',')

@@ -27,6 +27,7 @@ mod reads;
 mod replica;
 mod rights;
 mod target;
+mod tracking;
 mod value_kind;
 mod watches;
 mod writer;
@@ -45,7 +46,7 @@ pub use key_reads::{Asking, KeyRead};
 pub use offset_reads::{KeyAtOffset, OffsetMoment, ReplOffset};
 pub use reads::{ExpiryCommand, FunctionLibrary, KeyLook, ReadConnection, ScanOptions, ScanPage};
 pub use replica::{
-    FullResync, ReplicaLink, ReplicationRight, SOURCE_SILENCE_MAX, replication_right,
+    FullResync, ReplicaLink, ReplicationRight, Resync, SOURCE_SILENCE_MAX, replication_right,
 };
 pub use retry::{Action, Backoff};
 pub use rights::{FAILING_WRITES, READS, Tried, WRITES};
@@ -54,6 +55,7 @@ pub use secret::Secret;
 pub use slot::{SLOT_COUNT, Slot, SlotSet};
 pub use target::TargetConnection;
 pub use topology::{Mode, Node, OpenSlot, Topology};
+pub use tracking::{CHANGES_SILENCE_MAX, ChangeLink, Told, ToldBy, ToldKey};
 pub use value_kind::ValueKind;
 
 /// An error and its causes on one line, each said once.

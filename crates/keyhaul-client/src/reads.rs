@@ -10,6 +10,7 @@ use crate::connection::Connection;
 use crate::connector::{Connector, Greeting};
 use crate::endpoint::Address;
 use crate::error::{ClientError, ServerError};
+use crate::facts::keyspace_line;
 use crate::key_reads::{Expiry, FirstReading, HalfRead};
 use crate::offset_reads::ReplOffset;
 
@@ -247,6 +248,17 @@ impl ReadConnection {
         let mut args: Vec<&[u8]> = vec![b"INFO"];
         args.extend(section.map(str::as_bytes));
         self.text(&args, "INFO").await
+    }
+
+    /// The dbs that hold keys, as INFO tells.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn dbs_with_keys(&mut self) -> Result<Vec<u32>, ClientError> {
+        let info = self.info(Some("keyspace")).await?;
+        let lines = info.lines().filter_map(|line| line.split_once(':'));
+        let dbs = lines.filter_map(|(name, value)| keyspace_line(name, value));
+        Ok(dbs.map(|(db, _)| db).collect())
     }
 
     /// The value of one configuration option; `None` where the server has no such option.

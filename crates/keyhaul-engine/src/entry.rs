@@ -54,7 +54,6 @@ pub(crate) enum Payload {
     /// Too large to go over in one piece: it lies in a file and goes over by element.
     Elements(Elements),
     /// There is no such key on the source any more: it is deleted.
-    #[allow(dead_code, reason = "until following makes it")]
     Gone,
 }
 

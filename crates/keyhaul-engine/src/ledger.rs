@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::Checkpoint;
 use crate::progress::Progress;
-use crate::stats::NotMovedList;
+use crate::stats::{NotMovedList, Tried};
 
 /// How many remarks are kept.
 const REMARKS_MAX: usize = 200;
@@ -39,6 +39,7 @@ pub(crate) struct Ledger {
     /// Cancelled by the user, or by [`Ledger::halt`].
     pub stop: CancellationToken,
     has_halted: AtomicBool,
+    ends_synced: AtomicBool,
     leaves_keys: AtomicBool,
     /// Keys that an earlier run of the same job copied.
     pub copied_before: AtomicU64,
@@ -56,6 +57,7 @@ impl Ledger {
             listener: OnceLock::new(),
             stop,
             has_halted: AtomicBool::new(false),
+            ends_synced: AtomicBool::new(false),
             leaves_keys: AtomicBool::new(false),
             copied_before: AtomicU64::new(0),
             halted,
@@ -72,6 +74,17 @@ impl Ledger {
         }
         self.has_halted.store(true, Ordering::Release);
         self.stop.cancel();
+    }
+
+    /// Notes that a job which follows its source has applied all that was done there when it was told to stop.
+    pub(crate) fn end_synced(&self) {
+        self.ends_synced.store(true, Ordering::Release);
+    }
+
+    /// Whether the job was ended before it had done what it was to do.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        let is_synced = self.ends_synced.load(Ordering::Acquire) && !self.has_halted();
+        self.stop.is_cancelled() && !is_synced
     }
 
     /// Notes that keys were found and will not be settled by this run: how far it came proves nothing from
@@ -119,7 +132,9 @@ impl Ledger {
         if self.stop.is_cancelled() {
             // A later run looks at it again.
             self.leave_keys();
-        } else if let Some(checkpoint) = self.checkpoint.get() {
+        } else if let Some(checkpoint) = self.checkpoint.get()
+            && !self.not_moved.contains(db, key)
+        {
             checkpoint.not_moved(db, key, &reason);
         }
         if let Some(listener) = self.listener.get() {
@@ -128,6 +143,15 @@ impl Ledger {
         if self.not_moved.add(db, key, reason) {
             Progress::add(&self.progress.keys_not_moved, 1);
         }
+    }
+
+    /// A key was tried once more, which [`NotMovedList::try_again`] began. Whether it is on the list now.
+    pub(crate) fn tried_again(&self, db: u32, key: &[u8]) -> bool {
+        let tried = self.not_moved.tried(db, key);
+        if tried == Tried::TakenOff {
+            self.progress.keys_not_moved.fetch_sub(1, Ordering::Relaxed);
+        }
+        tried == Tried::Listed
     }
 
     /// Notes something worth a line; the same line is noted once.

@@ -12,6 +12,7 @@ use keyhaul_rdb::KeyType;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::conversion::Conversion;
+use crate::follow::Guard;
 use crate::entry::{Batch, Entry, Held, Payload, Usage};
 use crate::ledger::Ledger;
 use crate::source::track::Ticket;
@@ -45,6 +46,10 @@ pub(crate) struct Outlet {
     budget: Arc<Semaphore>,
     budget_units: u32,
     throttle: Arc<Throttle>,
+    /// What holds expiry times back; `None`: they go over as they are.
+    guard: Option<Arc<Guard>>,
+    /// What the source does not have is deleted on the target.
+    deletes: bool,
 }
 
 /// The inlets of all lanes, and which slot goes where.
@@ -127,7 +132,44 @@ impl Outlet {
             budget: Arc::new(Semaphore::new(budget_units as usize)),
             budget_units,
             throttle: Arc::new(Throttle::new(options.rate_limit, stop)),
+            guard: None,
+            deletes: false,
         }
+    }
+
+    /// The same, with expiry times that come near held back.
+    pub(crate) fn guarded_by(self, guard: Arc<Guard>) -> Self {
+        Self {
+            guard: Some(guard),
+            ..self
+        }
+    }
+
+    /// From here on a key that turns out not to be on the source, or not to go over, is deleted on the target: it did once.
+    pub(crate) fn deleting(self) -> Self {
+        let deletes = true;
+        Self { deletes, ..self }
+    }
+
+    /// Whether it is so.
+    pub(crate) fn deletes(&self) -> bool {
+        self.deletes
+    }
+
+    /// What goes to the target for a key that is not there or does not go over: nothing, or its deletion.
+    pub(crate) fn absent(&self, source_db: u32, source_key: &Bytes) -> Option<Entry> {
+        let usage = Usage::default();
+        let entry = || self.entry(source_db, source_key.clone(), Payload::Gone, None, usage);
+        self.deletes.then(entry)
+    }
+
+    /// Sends entries and waits until they are settled.
+    pub(crate) async fn send_and_settle(&self, entries: Vec<Entry>) {
+        let (ticket, settled) = Ticket::awaited();
+        self.send_with(entries, Some(&ticket)).await;
+        ticket.settle();
+        // A lane that ended early says so itself.
+        let _ = settled.await;
     }
 
     /// Whether a payload of this type goes over. The payload may be cut short.
@@ -212,9 +254,19 @@ impl Outlet {
 
     /// The same; the ticket is held until all of them are settled.
     pub(crate) async fn send_with(&self, entries: Vec<Entry>, ticket: Option<&Ticket>) {
-        let entries = self.conversion.fit(entries);
+        let mut entries = self.conversion.fit(entries);
         if entries.is_empty() {
             return;
+        }
+        if let Some(guard) = &self.guard {
+            for entry in &mut entries {
+                entry.expire_at_ms = entry
+                    .expire_at_ms
+                    .map(|at| guard.admit(entry.target_db, &entry.target_key, at));
+            }
+            if guard.flush(&self.ledger).is_err() {
+                return;
+            }
         }
         self.throttle
             .pass(entries.iter().map(Entry::payload_bytes).sum())

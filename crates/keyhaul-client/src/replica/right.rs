@@ -1,6 +1,6 @@
 //! Whether a user may replicate, found out without making the source fork. For the plan.
 
-use super::{announce, major};
+use super::handshake::{announce, major};
 use crate::connection::Connection;
 use crate::connector::Connector;
 use crate::endpoint::Address;

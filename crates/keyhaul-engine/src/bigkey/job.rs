@@ -55,6 +55,8 @@ pub(crate) struct Rules {
     pub chunk_threshold: u64,
     /// A key that is not there was asked for by name.
     pub lists_missing: bool,
+    /// A key that is written all the time is no key that was not moved: it is tried again later.
+    pub is_live: bool,
     /// A key that is there already is a conflict, also when it goes over whole and is the same.
     pub is_strict: bool,
 }
@@ -91,6 +93,17 @@ pub(crate) struct BigCopy {
     was_interrupted: bool,
     /// Since when its slot is on the move.
     slot_moves_since: Option<Instant>,
+    /// No one state of it could be copied.
+    was_written: bool,
+}
+
+/// How the copy of a key ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BigEnd {
+    /// It is moved or listed.
+    Settled,
+    /// It was written all the time; only of a job that follows the source.
+    Written,
 }
 
 impl BigCopy {
@@ -102,6 +115,7 @@ impl BigCopy {
             built_before: 0,
             was_interrupted: false,
             slot_moves_since: None,
+            was_written: false,
             rules,
             key,
             marks,
@@ -110,7 +124,7 @@ impl BigCopy {
     }
 
     /// Copies the key, or lists it.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(mut self) -> BigEnd {
         let settled = self.copy().await;
         let ledger = self.rules.ledger.clone();
         ledger.progress.end_big_key(&self.progress);
@@ -136,6 +150,9 @@ impl BigCopy {
                 true
             }
             Ok(Settled::Elsewhere) => false,
+            Err(Broken::Refused(_)) if self.was_written && self.rules.is_live => {
+                return BigEnd::Written;
+            }
             Err(Broken::Refused(reason)) => {
                 self.list(reason);
                 true
@@ -152,6 +169,7 @@ impl BigCopy {
         {
             checkpoint.big_done(self.key.db, &self.key.key);
         }
+        BigEnd::Settled
     }
 
     fn list(&self, reason: String) {
@@ -200,6 +218,7 @@ impl BigCopy {
                     }
                     if tries >= TRIES_MAX {
                         self.clear().await?;
+                        self.was_written = !is_lost;
                         return Err(Broken::Refused(unsettled(is_lost)));
                     }
                     Progress::add(&self.rules.ledger.progress.retries, 1);

@@ -35,6 +35,8 @@ pub(super) struct Alive {
     pub began_at_ms: i64,
     /// What the target was said to be last.
     pub target: Option<String>,
+    /// The target held nothing when the job was begun.
+    pub target_was_empty: bool,
     /// What was last noted of statistics.
     pub stats: Option<serde_json::Value>,
     /// The last one of each db of each node; the latest of all is the last.
@@ -82,6 +84,7 @@ impl Alive {
                 self.keys_done = keys_done;
             }
             Record::Target { target } => self.target = Some(target),
+            Record::TargetWasEmpty => self.target_was_empty = true,
             Record::Stats { state } => self.stats = Some(state),
             Record::Anew => {
                 self.positions.clear();
@@ -151,6 +154,9 @@ impl Alive {
         })?)?;
         if let Some(target) = self.target.clone() {
             output.write_all(&line(&Record::Target { target })?)?;
+        }
+        if self.target_was_empty {
+            output.write_all(&line(&Record::TargetWasEmpty)?)?;
         }
         if let Some(state) = self.stats.clone() {
             output.write_all(&line(&Record::Stats { state })?)?;

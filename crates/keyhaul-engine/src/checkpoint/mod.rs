@@ -187,6 +187,8 @@ pub(crate) struct Resumed {
     pub saved_at_ms: i64,
     /// What the target was, if it was noted.
     pub target: Option<String>,
+    /// The target held nothing when the job was begun.
+    pub target_was_empty: bool,
     /// What was last noted of statistics.
     pub stats: Option<serde_json::Value>,
     /// At most one for each db of a node, and of each end where both are scanned.
@@ -328,6 +330,11 @@ impl Checkpoint {
     pub(crate) fn target(&self, target: &str) {
         let target = target.to_owned();
         self.append(&mut self.lock(), &Record::Target { target });
+    }
+
+    /// Notes that the target held nothing when the job began: all that is there is the job's.
+    pub(crate) fn target_was_empty(&self) {
+        self.append(&mut self.lock(), &Record::TargetWasEmpty);
     }
 
     /// Notes that all keys are gone over once more: positions are void, and no big key is done.
@@ -513,6 +520,7 @@ fn resumed(alive: &Alive) -> Resumed {
         began_at_ms: alive.began_at_ms,
         saved_at_ms: last.map_or(alive.began_at_ms, |saved| saved.at_ms),
         target: alive.target.clone(),
+        target_was_empty: alive.target_was_empty,
         stats: alive.stats.clone(),
         positions: positions.collect(),
         big_keys: alive.big_keys.clone(),

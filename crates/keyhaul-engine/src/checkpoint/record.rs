@@ -10,6 +10,7 @@
 //! {"is":"not_moved","db":0,"key":"<hex>","reason":".."}
 //! {"is":"stats","state":{..}}                                                    takes the place of the one before
 //! {"is":"open","of_target":false,"db":0,"key":"<hex>"}                           of a comparison
+//! {"is":"target_was_empty"}                                                      of a job that follows its source
 //! {"is":"settled","of_target":false,"db":0,"key":"<hex>","keys_done":..}
 //! ```
 //!
@@ -81,6 +82,7 @@ pub(super) enum Record {
     Target {
         target: String,
     },
+    TargetWasEmpty,
     Stats {
         state: serde_json::Value,
     },

@@ -25,7 +25,7 @@ use crate::source::rounds::{moved_between, topology_now};
 use crate::target::functions::FunctionCounts;
 
 /// Function libraries between an RDB and the target.
-const FUNCTIONS_AHEAD: usize = 8;
+pub(crate) const FUNCTIONS_AHEAD: usize = 8;
 
 /// What one snapshot is read with.
 #[derive(Clone)]
@@ -179,7 +179,7 @@ impl Job {
         }
     }
 
-    async fn record_rules(
+    pub(crate) async fn record_rules(
         &self,
         files: &[CheckedFile],
         ledger: &Arc<Ledger>,
@@ -201,6 +201,7 @@ impl Job {
             })?;
         }
         Ok(RecordRules {
+            keeps_expired: false,
             dbs: prepared.chosen_dbs.clone(),
             value_max: options.mem_limit,
             collisions: Arc::new(collisions),

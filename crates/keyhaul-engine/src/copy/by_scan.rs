@@ -51,7 +51,9 @@ impl Job {
                 let sieve = self.copy_sieve(site, queue.clone(), ledger);
                 let mut pass = self.pass(site, ledger, sieve);
                 let books = ledger.clone();
-                pass.resume = self.checkpoint.clone().map(|checkpoint| Resume {
+                // Who follows cannot go on in the middle: what changed meanwhile is not known.
+                let checkpoint = self.checkpoint.clone().filter(|_| !self.is_live());
+                pass.resume = checkpoint.map(|checkpoint| Resume {
                     checkpoint,
                     positions: earlier.positions,
                     of_target: false,
@@ -160,7 +162,7 @@ impl Job {
         }
     }
 
-    fn big_rules(&self, site: &Arc<Site>, outlet: Outlet, ledger: &Arc<Ledger>) -> Rules {
+    pub(crate) fn big_rules(&self, site: &Arc<Site>, outlet: Outlet, ledger: &Arc<Ledger>) -> Rules {
         let (prepared, options) = (&self.prepared, &self.prepared.options);
         let (target, bulk_len_max) = match &prepared.target {
             TargetEnd::Servers { site, bulk_len_max } => (site.clone(), *bulk_len_max),
@@ -177,6 +179,7 @@ impl Job {
             abilities: prepared.abilities,
             limits: ChunkLimits::new(options.chunk_elements),
             chunk_threshold: options.chunk_threshold.min(bulk_len_max),
+            is_live: self.is_live(),
             lists_missing: matches!(options.scope, Scope::Named(_)),
             is_strict: options.scope != Scope::Every,
             job_id: self.identity.id(),

@@ -17,7 +17,7 @@ use crate::target::functions::{self, FunctionCounts};
 
 impl Job {
     /// Copies the libraries of the source's servers.
-    pub(super) async fn copy_functions(
+    pub(crate) async fn copy_functions(
         &self,
         source: &Arc<Site>,
         way: &Way,
@@ -42,7 +42,7 @@ impl Job {
     }
 
     /// Copies libraries as they come; the same one may come from several primaries.
-    pub(super) async fn take_functions(
+    pub(crate) async fn take_functions(
         &self,
         mut codes: mpsc::Receiver<Bytes>,
         way: &Way,

@@ -5,14 +5,16 @@
 //!   the snapshots of a replication link.
 //! - [`functions`] takes the libraries along, [`proof`] looks at what became of it all.
 //! - [`resume`] takes over what an earlier run did.
+//! - [`live`] begins to follow the source instead.
 
-mod by_rdb;
+pub(crate) mod by_rdb;
 mod by_scan;
 mod functions;
 mod listing;
+mod live;
 mod proof;
 mod resume;
-mod target;
+pub(crate) mod target;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -50,6 +52,7 @@ pub struct Job {
     worked_on: Mutex<Vec<(u32, Bytes)>>,
 }
 
+pub(crate) use by_rdb::FUNCTIONS_AHEAD;
 pub use listing::{BigKeyListing, BigKeyWay};
 
 /// What was copied, as far as the books do not say it.
@@ -113,7 +116,7 @@ impl Job {
         };
 
         let mut ran = self.copy_and_verify(&ledger).await;
-        if ran.is_whole && self.has_target_changed(&ledger).await {
+        if ran.is_whole && !self.is_live() && self.has_target_changed(&ledger).await {
             // What was verified before says nothing of the new process.
             if self.prepared.options.on_conflict == OnConflict::Replace {
                 ledger.begin_anew();
@@ -133,11 +136,12 @@ impl Job {
             ledger.halt("a part of the job gave up without a reason".into());
         }
         let is_stopped = ledger.halted().is_some() || ledger.stop.is_cancelled();
-        ledger.progress.enter(if is_stopped {
-            Phase::Stopped
-        } else {
-            Phase::Done
+        let is_interrupted = ledger.halted().is_some() || ledger.is_interrupted();
+        ledger.progress.enter(match is_interrupted {
+            true => Phase::Stopped,
+            false => Phase::Done,
         });
+        ledger.progress.live.stopped();
         let saved = self.close_checkpoint(&ledger, is_stopped);
         let mut receipt = self.receipt(&ledger, ran);
         receipt.saved = saved;
@@ -156,7 +160,7 @@ impl Job {
             verify_time: Duration::ZERO,
         };
         let began = Instant::now();
-        if ran.is_whole && self.prepared.options.verify != Verify::None {
+        if ran.is_whole && !self.is_live() && self.prepared.options.verify != Verify::None {
             ledger.progress.enter(Phase::Verifying);
             ran.verify = self.verify(&ran.copied, ledger).await.ok();
             ran.is_whole = ran.verify.is_some();
@@ -191,6 +195,9 @@ impl Job {
         let TargetEnd::Servers { site, .. } = &self.prepared.target else {
             return self.copy_all(ledger).await;
         };
+        if let Some(followed) = self.follow_by_what_it_tells(ledger).await {
+            return followed;
+        }
         let retry_for = self.prepared.options.retry_for;
         let mut before = site.processes(retry_for, ledger).await?;
         self.check_earlier(site, &before, ledger).await?;
@@ -272,7 +279,7 @@ impl Job {
         };
         let outcome = match ledger.halted() {
             Some(reason) => Outcome::Stopped(reason),
-            None if ledger.stop.is_cancelled() => Outcome::Stopped("interrupted".into()),
+            None if ledger.is_interrupted() => Outcome::Stopped("interrupted".into()),
             None if unexplained > 0 => Outcome::Different,
             None if not_moved.count > 0 || copied.functions.not_copied > 0 || is_partial => {
                 Outcome::NotAllMoved

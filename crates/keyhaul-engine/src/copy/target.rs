@@ -22,7 +22,7 @@ use crate::target::lane::{Lane, LaneRules};
 const LANE_BATCHES: usize = 4;
 
 /// An open way.
-pub(super) struct Way {
+pub(crate) struct Way {
     /// For the readers; `None` once it was taken.
     pub outlet: Option<Outlet>,
     /// The file that is being written.
@@ -32,7 +32,7 @@ pub(super) struct Way {
 
 impl Job {
     /// Opens the lanes, or begins the file.
-    pub(super) async fn open_way(&self, ledger: &Arc<Ledger>) -> Result<Way, GaveUp> {
+    pub(crate) async fn open_way(&self, ledger: &Arc<Ledger>) -> Result<Way, GaveUp> {
         let prepared = &self.prepared;
         let mut tasks = JoinSet::new();
         let (lanes, shape, file) = match &prepared.target {
@@ -110,7 +110,7 @@ impl Job {
 
 impl Way {
     /// Waits for the lanes to settle everything. The outlets must be gone.
-    pub(super) async fn join(&mut self, ledger: &Ledger) {
+    pub(crate) async fn join(&mut self, ledger: &Ledger) {
         while let Some(joined) = self.tasks.join_next().await {
             if let Err(e) = joined {
                 ledger.halt(format!("a task failed: {e}"));

@@ -75,6 +75,12 @@ impl Applied {
         })
     }
 
+    /// Another history: nothing is handed out, and all up to `place` is applied. What was handed out before must be settled.
+    pub(crate) fn reset(&self, place: Place) {
+        self.lock().reached = place;
+        self.moved.notify_waiters();
+    }
+
     /// The next portion, which ends at `end`.
     pub(crate) fn hand_out(self: &Arc<Self>, end: Place) -> Share {
         let mut inner = self.lock();

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use keyhaul_client::{Slot, SlotSet};
 
 use crate::follow::applied::Place;
 use crate::follow::command::{
@@ -59,6 +60,7 @@ struct Hands {
     guard: Arc<Guard>,
     knows: TargetKnows,
     habits: Habits,
+    slots: Option<SlotSet>,
     asks: SourceAsks,
     note: Note,
     round: Arc<Round>,
@@ -125,6 +127,8 @@ pub(crate) struct ApplierParts {
     pub guard: Arc<Guard>,
     pub knows: TargetKnows,
     pub habits: Habits,
+    /// The slots of the shard; `None`: it is the whole source.
+    pub slots: Option<SlotSet>,
     pub asks: SourceAsks,
     pub note: Note,
     pub round: Arc<Round>,
@@ -141,6 +145,7 @@ impl Applier {
             guard,
             knows,
             habits,
+            slots,
             asks,
             note,
             round,
@@ -155,6 +160,7 @@ impl Applier {
                 guard,
                 knows,
                 habits,
+                slots,
                 asks,
                 note,
                 round,
@@ -341,6 +347,7 @@ impl Hands {
         let is_easy = is_plain
             && how == How::Verbatim
             && self.composer.is_standalone()
+            && self.slots.is_none()
             && self.marks.count() == 0
             && end > self.uncertain_until
             && self.target_knows(spec);
@@ -370,6 +377,12 @@ impl Hands {
             Err(Malformed::Form) => {
                 let reason = format!("{} of the source could not be understood", spec.name);
                 return Err(self.begin_again(reason));
+            }
+        }
+        if let Some(slots) = &self.slots {
+            let slot_of = |key: &KeyAt| Slot::of_key(args.get(key.index).unwrap_or_default());
+            if found.iter().any(|key| !slots.contains(slot_of(key))) {
+                return Err(self.begin_again("slots move on the source".into()));
             }
         }
         let is_taken = |key: &KeyAt| {
@@ -429,7 +442,7 @@ impl Hands {
         let lane = found.first().map_or(0, |key| self.composer.lane_of(name(key)));
         if !self.composer.is_standalone() {
             let mut out = BytesMut::new();
-            let slot = |name: &[u8]| keyhaul_client::Slot::of_key(name).number();
+            let slot = |name: &[u8]| u16::try_from(Slot::of_key(name).index()).unwrap_or(0);
             match split(spec, args, found, slot, self.knows.abilities, &mut out) {
                 Split::Whole => {}
                 Split::Reread => return Decision::Mark(self.changed(args, db, found)),
@@ -673,7 +686,7 @@ impl Hands {
                     let name = args.get(key.index).unwrap_or_default();
                     let other = self.names.other_name(name);
                     let name = other.as_deref().unwrap_or(name);
-                    slots.insert(keyhaul_client::Slot::of_key(name));
+                    slots.insert(Slot::of_key(name));
                 }
             }
         }

@@ -67,6 +67,11 @@ impl SourceClock {
         Some(latest.source_ms.saturating_add(since))
     }
 
+    /// The offset that was told last, and when.
+    pub(crate) fn latest(&self) -> Option<(u64, Instant)> {
+        self.latest.map(|pair| (pair.offset, pair.heard))
+    }
+
     /// The offset that was told last.
     pub(crate) fn latest_offset(&self) -> Option<u64> {
         Some(self.latest?.offset)

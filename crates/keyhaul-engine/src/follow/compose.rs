@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use keyhaul_client::{Mode, SLOT_COUNT, Slot, Topology};
+use keyhaul_client::{ExpiryCommand, Mode, SLOT_COUNT, Slot, Topology};
 use keyhaul_resp::{Value, encode};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -62,6 +62,11 @@ impl Composer {
         self.topology.mode == Mode::Standalone
     }
 
+    /// How the target tells when a key expires.
+    pub(crate) fn target_expiry(&self) -> ExpiryCommand {
+        self.tools.target.expiry
+    }
+
     /// Looks where the slots are now. Not within a portion.
     pub(crate) fn refresh(&mut self) {
         let now = self.tools.target.routing.topology();
@@ -100,7 +105,7 @@ impl Composer {
         if topology.mode == Mode::Cluster {
             self.lane_of_slot.resize(SLOT_COUNT, 0);
             for (slot, lane) in self.lane_of_slot.iter_mut().enumerate() {
-                let slot = u16::try_from(slot).ok().and_then(Slot::new);
+                let slot = Slot::new(slot as u64);
                 let owner = slot.and_then(|slot| topology.owner_index(slot).ok());
                 // Nobody's slot: whoever is asked says where it is.
                 *lane = owner.and_then(|at| index_of.get(at).copied()).unwrap_or(0);

@@ -8,7 +8,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -58,6 +58,8 @@ pub(crate) struct Marks {
     count: AtomicUsize,
     /// The end of the bytes whose commands are being handed out: no command beyond it is on its way.
     composing: AtomicU64,
+    /// Nothing is taken to be read meanwhile.
+    is_paused: AtomicBool,
     changed: Notify,
     checkpoint: Option<Arc<Checkpoint>>,
 }
@@ -72,6 +74,8 @@ struct Inner {
     /// Keys that the target cannot hold as they were when they were read last.
     barred: HashSet<SourceKey>,
     bytes: usize,
+    /// Keys that were taken and not given back.
+    under_way: usize,
 }
 
 impl Marks {
@@ -80,6 +84,7 @@ impl Marks {
             inner: Mutex::default(),
             count: AtomicUsize::new(0),
             composing: AtomicU64::new(0),
+            is_paused: AtomicBool::new(false),
             changed: Notify::new(),
             checkpoint,
         })
@@ -145,10 +150,15 @@ impl Marks {
         }
     }
 
-    /// Takes up to `count` keys that may be read, now that the stream is applied up to `reached`.
+    /// Takes up to `count` keys that may be read, now that the stream is applied up to `reached`. So many are to be given
+    /// back, by [`Marks::give_back`], when all that was made of them is settled.
     pub(crate) fn take(&self, reached: u64, count: usize) -> Vec<SourceKey> {
         let mut inner = self.lock();
         let mut taken = Vec::new();
+        // Under the lock: who pauses looks what is under way behind it.
+        if self.is_paused.load(Ordering::SeqCst) {
+            return taken;
+        }
         while taken.len() < count {
             match inner.waiting.front() {
                 Some((since, _)) if *since <= reached => {}
@@ -163,7 +173,35 @@ impl Marks {
                 taken.push(key);
             }
         }
+        inner.under_way += taken.len();
         taken
+    }
+
+    /// Sees to it that no key is being read or written, and that none is taken before [`Marks::resume`].
+    pub(crate) async fn pause(&self) {
+        {
+            let _inner = self.lock();
+            self.is_paused.store(true, Ordering::SeqCst);
+        }
+        self.wait_until(|marks| {
+            let inner = marks.lock();
+            inner.under_way == 0
+        })
+        .await;
+    }
+
+    /// Goes on.
+    pub(crate) fn resume(&self) {
+        self.is_paused.store(false, Ordering::SeqCst);
+        self.changed.notify_waiters();
+    }
+
+    /// Keys that were taken have come to their end, whatever it was.
+    pub(crate) fn give_back(&self, count: usize) {
+        let mut inner = self.lock();
+        inner.under_way = inner.under_way.saturating_sub(count);
+        drop(inner);
+        self.changed.notify_waiters();
     }
 
     /// It was read at this offset and is going to be written. `false`: it was marked again; it must not be written.
@@ -264,7 +302,10 @@ impl Marks {
                 checkpoint.settled(open_key(key), 0);
             }
         }
-        *inner = Inner::default();
+        *inner = Inner {
+            under_way: inner.under_way,
+            ..Inner::default()
+        };
         self.count.store(0, Ordering::SeqCst);
         drop(inner);
         self.changed.notify_waiters();

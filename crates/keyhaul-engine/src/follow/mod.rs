@@ -5,20 +5,31 @@
 #![allow(dead_code, unused_imports)]
 
 mod applied;
+mod apply;
 mod clock;
 mod command;
-mod apply;
 mod compose;
+mod deadlines;
+mod due;
+mod folder;
 mod guard;
-mod note;
-mod source_asks;
+mod intake;
+mod job;
 mod lane;
 mod marks;
 mod names;
+mod note;
 mod parser;
 mod position;
 mod reread;
 mod round;
+mod shard;
+mod source_asks;
+mod spool;
 mod status;
+mod sweep;
+pub(crate) mod tracking;
 
+pub(crate) use guard::Guard;
+pub(crate) use job::FollowJob;
 pub use status::{LiveStatus, ShardSnapshot, ShardStatus, State, StatusSnapshot};

@@ -104,6 +104,7 @@ impl Rereader {
                     self.marks.failed(key);
                 }
             }
+            self.marks.give_back(keys.len());
             match read {
                 Ok(()) => patience.success(&self.ledger),
                 Err(e) => {

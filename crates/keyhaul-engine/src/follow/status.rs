@@ -163,6 +163,11 @@ impl LiveStatus {
         self.lock().clear();
     }
 
+    /// These are the shards from now on.
+    pub(crate) fn set_shards(&self, shards: Vec<Arc<ShardStatus>>) {
+        *self.lock() = shards;
+    }
+
     /// All shards are at an end.
     pub(crate) fn stopped(&self) {
         for shard in self.lock().iter() {
@@ -206,6 +211,11 @@ impl ShardStatus {
     /// Says why nothing moves; `None`: it moves again.
     pub(crate) fn wait_for(&self, reason: Option<String>) {
         self.named().waiting = reason;
+    }
+
+    /// Why nothing moves at present.
+    pub(crate) fn waiting(&self) -> Option<String> {
+        self.named().waiting.clone()
     }
 
     fn named(&self) -> std::sync::MutexGuard<'_, Named> {

@@ -187,6 +187,13 @@ async fn between_servers(
     let read_by = method::choose(&mut source, &options, false).await?;
     let chosen = options.dbs.clone().or(source_db.map(|db| vec![db]));
     let found = dbs::found(&mut source, source_db, &options).await?;
+    // A db in the target's URI is where one db goes, also when others get keys later.
+    let found = match options.live.is_some() && target_db.is_some() && found.is_empty() {
+        true => vec![(0, Some(0))],
+        false => found,
+    };
+    let one = || found.iter().map(|(db, _)| *db).collect();
+    let chosen = chosen.or_else(|| target_db.filter(|_| options.live.is_some()).map(|_| one()));
     let dbs = dbs::choose(found, &mut target, target_db, &mut options).await?;
     if read_by != ReadBy::Psync || verifies(&options) {
         check_source(&mut source, &options, &dbs).await?;

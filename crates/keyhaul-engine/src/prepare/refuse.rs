@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use keyhaul_client::{Role, Version};
 
-use crate::options::{CopyOptions, Method, OnConflict};
+use crate::options::{CopyOptions, Method, OnConflict, Scope};
 use crate::place::Place;
 use crate::plan::PlanError;
 use crate::prepare::Probed;
@@ -34,8 +34,27 @@ pub(super) fn combinations(
             "--rdb-version needs a file as the target: what a server reads is asked of it",
         );
     }
+    if options.live.is_some() {
+        live(options, from_file, to_file)?;
+    }
     if options.allow_partial && !from_file {
         return refuse("--allow-partial needs a file as the source");
+    }
+    Ok(())
+}
+
+/// Options that do not go together with following the source.
+fn live(options: &CopyOptions, from_file: bool, to_file: bool) -> Result<(), PlanError> {
+    if from_file || to_file {
+        return refuse("--mode live needs servers on both ends: a file neither changes nor follows");
+    }
+    if options.on_conflict != OnConflict::Replace {
+        return refuse(
+            "--mode live needs --on-conflict replace: each change replaces what the target holds",
+        );
+    }
+    if options.scope != Scope::Every {
+        return refuse("keys by name or by size are copied once: leave out --mode live");
     }
     Ok(())
 }

@@ -43,6 +43,8 @@ pub(crate) enum FeedError {
         dir = std::env::temp_dir().display()
     )]
     Spool(std::io::Error),
+    #[error("the source is not read any more")]
+    Abandoned,
 }
 
 impl Feed {
@@ -70,6 +72,7 @@ impl Feed {
             Self::Link(overflow) => overflow.next().await.map_err(|e| match e {
                 OverflowError::Link(e) => FeedError::Link(e),
                 OverflowError::File(e) => FeedError::Spool(e),
+                OverflowError::Abandoned => FeedError::Abandoned,
             }),
         }
     }

@@ -98,6 +98,9 @@ pub(crate) async fn pass_through(
     let type_byte = first.first().copied().unwrap_or_default();
     if !outlet.takes_type(&first) {
         drain(connection).await?;
+        if let Some(entry) = outlet.absent(large.db, large.key) {
+            outlet.send_and_settle(vec![entry]).await;
+        }
         return Ok(Verdict::Settled);
     }
     let conversion = outlet.conversion.clone();

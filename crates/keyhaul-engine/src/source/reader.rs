@@ -195,12 +195,15 @@ impl Reader {
                             expire_at_ms,
                             Usage::default(),
                         ));
+                    } else {
+                        self.entries.extend(self.outlet.absent(batch.db, key));
                     }
                     if bytes - flushed > PIPELINE_BYTES {
                         flushed = bytes;
                         self.flush(batch.ticket.as_ref()).await;
                     }
                 }
+                ReadOutcome::Gone => self.entries.extend(self.outlet.absent(batch.db, key)),
                 ReadOutcome::Passed => {}
                 ReadOutcome::Again => again.push(key.clone()),
                 ReadOutcome::Refused(error) => match error.action() {
@@ -245,8 +248,10 @@ impl Reader {
                 expire_at_ms,
             } => Ok(ReadOutcome::Payload(payload, expire_at_ms)),
             KeyRead::Gone => {
-                Progress::add(&self.ledger.progress.keys_gone, 1);
-                Ok(ReadOutcome::Passed)
+                if !self.outlet.deletes() {
+                    Progress::add(&self.ledger.progress.keys_gone, 1);
+                }
+                Ok(ReadOutcome::Gone)
             }
             KeyRead::Unsettled => Ok(ReadOutcome::Again),
             KeyRead::Refused(error) => Ok(ReadOutcome::Refused(error)),
@@ -289,7 +294,8 @@ impl Reader {
             return;
         }
         let tries = again.batch.tries + u32::from(!again.is_server_fault);
-        if tries > TRIES_MAX {
+        // Who follows the source reads a key until it is known: it changes just because it is in use.
+        if tries > TRIES_MAX && !self.outlet.deletes() {
             for key in &keys {
                 let reason = format!(
                     "it could not be read and passed on as one state in {TRIES_MAX} tries: it is written all the time, or its transfer is cut"
@@ -365,7 +371,9 @@ struct Again<'a> {
 /// What became of one read.
 enum ReadOutcome {
     Payload(Bytes, Option<i64>),
-    /// Gone, or passed through already.
+    /// It is not there.
+    Gone,
+    /// It passed through already.
     Passed,
     Again,
     Refused(ServerError),

@@ -48,6 +48,8 @@ fn of_key(key: Option<&Bytes>) -> String {
 pub(crate) struct RecordRules {
     /// Only these dbs; `None`: all.
     pub dbs: Option<Vec<u32>>,
+    /// Also keys whose time has come go over: their source decides.
+    pub keeps_expired: bool,
     /// Values that are longer in the RDB are listed, bytes.
     pub value_max: Option<u64>,
     /// Keys that would become one with another; they are listed.
@@ -401,7 +403,7 @@ impl RecordRules {
             return false;
         }
         *found += 1;
-        if record.expire_at_ms.is_some_and(|at| at <= now_ms) {
+        if !self.keeps_expired && record.expire_at_ms.is_some_and(|at| at <= now_ms) {
             // A server would not load it either.
             Progress::add(&ledger.progress.keys_gone, 1);
             return false;

@@ -157,19 +157,23 @@ impl StrayReader {
         let again = |address: &Address| Ok(Next::At(address.clone(), asking));
         match connection.next_key(asking).await? {
             KeyRead::Gone => {
-                Progress::add(&self.ledger.progress.keys_gone, 1);
-                Ok(Next::Done(None))
+                if !outlet.deletes() {
+                    Progress::add(&self.ledger.progress.keys_gone, 1);
+                }
+                Ok(Next::Done(outlet.absent(db, key)))
             }
             KeyRead::Whole {
                 payload,
                 expire_at_ms,
             } => {
-                let is_wanted = outlet.takes_type(&payload);
-                let payload = Payload::Whole(payload);
-                let entry = is_wanted.then(|| {
-                    outlet.entry(db, key.clone(), payload, expire_at_ms, Usage::default())
-                });
-                Ok(Next::Done(entry))
+                Ok(Next::Done(match outlet.takes_type(&payload) {
+                    true => {
+                        let payload = Payload::Whole(payload);
+                        let usage = Usage::default();
+                        Some(outlet.entry(db, key.clone(), payload, expire_at_ms, usage))
+                    }
+                    false => outlet.absent(db, key),
+                }))
             }
             KeyRead::Large {
                 payload_bytes,

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use crate::checkpoint::{Checkpoint, ScanPosition};
 use crate::ledger::Ledger;
@@ -115,6 +116,14 @@ impl Ticket {
             checkpoint,
             ledger,
         })
+    }
+
+    /// A ticket, and what comes once all copies of it are settled. It fails when one of them is dropped instead.
+    pub(crate) fn awaited() -> (Self, oneshot::Receiver<()>) {
+        let (sender, settled) = oneshot::channel();
+        // Who waited may be gone.
+        let call = move || drop(sender.send(()));
+        (Self::calling(call), settled)
     }
 
     /// A ticket that calls this when it is settled.

@@ -29,7 +29,7 @@ pub use kept::Kept;
 pub use key_facts::KeyFacts;
 pub use key_text::key_text;
 pub use mem_keys::{MemKey, MemKeys, ROWS_REMEMBERED_MAX, TellRows};
-pub use not_moved::{NotMoved, NotMovedKey, NotMovedList};
+pub use not_moved::{NotMoved, NotMovedKey, NotMovedList, Tried};
 pub use options::{StatsOptions, StatsReceipt, Wanted};
 pub use shards::ShardSplit;
 pub use slot_sums::{ShardRow, SlotSums};

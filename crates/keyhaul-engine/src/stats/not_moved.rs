@@ -1,6 +1,7 @@
 //! The list of keys that were not moved: every one of them, in bounded memory.
 
 use std::fs::File;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
 use std::sync::{Mutex, PoisonError};
@@ -25,6 +26,17 @@ pub struct NotMovedKey {
     pub reason: String,
 }
 
+/// What became of a key that was tried once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tried {
+    /// It is not on the list, and was not.
+    NotListed,
+    /// It was moved.
+    TakenOff,
+    /// It is on the list.
+    Listed,
+}
+
 /// The list while the job runs; shared by its tasks.
 #[derive(Debug, Default)]
 pub struct NotMovedList(Mutex<Inner>);
@@ -33,7 +45,13 @@ pub struct NotMovedList(Mutex<Inner>);
 struct Inner {
     count: u64,
     first: Vec<NotMovedKey>,
-    hashes: std::collections::HashSet<u64>,
+    /// At which line each key stands.
+    lines: HashMap<u64, u64>,
+    lines_count: u64,
+    /// Lines of keys that were moved after all.
+    void: HashSet<u64>,
+    /// Keys that are being tried once more.
+    tried: HashSet<u64>,
     spill: Option<BufWriter<File>>,
     failed: Option<io::Error>,
 }
@@ -43,12 +61,15 @@ impl NotMovedList {
     pub fn add(&self, db: u32, key: &[u8], reason: String) -> bool {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let hash = hash(db, key);
-        if inner.hashes.contains(&hash) {
+        inner.tried.remove(&hash);
+        if inner.lines.contains_key(&hash) {
             return false;
         }
-        if inner.hashes.len() < HASHES_MAX {
-            inner.hashes.insert(hash);
+        if inner.lines.len() < HASHES_MAX {
+            let line = inner.lines_count;
+            inner.lines.insert(hash, line);
         }
+        inner.lines_count += 1;
         inner.count += 1;
         let entry = NotMovedKey {
             db,
@@ -67,7 +88,35 @@ impl NotMovedList {
     /// Whether a key is on the list (as far as it is remembered by hash).
     pub fn contains(&self, db: u32, key: &[u8]) -> bool {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.hashes.contains(&hash(db, key))
+        inner.lines.contains_key(&hash(db, key))
+    }
+
+    /// A key that may be on the list is about to be moved once more; [`NotMovedList::tried`] ends it.
+    pub fn try_again(&self, db: u32, key: &[u8]) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let hash = hash(db, key);
+        if inner.lines.contains_key(&hash) {
+            inner.tried.insert(hash);
+        }
+    }
+
+    /// It was tried: unless it was added again, it is taken off the list.
+    pub fn tried(&self, db: u32, key: &[u8]) -> Tried {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let hash = hash(db, key);
+        let was_moved = inner.tried.remove(&hash);
+        match (was_moved, inner.lines.get(&hash).copied()) {
+            (true, Some(line)) => {
+                inner.lines.remove(&hash);
+                inner.void.insert(line);
+                inner.count -= 1;
+                let text = key_text(key);
+                inner.first.retain(|listed| (listed.db, &listed.key) != (db, &text));
+                Tried::TakenOff
+            }
+            (_, Some(_)) => Tried::Listed,
+            (_, None) => Tried::NotListed,
+        }
     }
 
     /// Forgets all keys: they are looked at again.
@@ -89,6 +138,7 @@ impl NotMovedList {
         NotMoved {
             count: inner.count,
             first: inner.first,
+            void: inner.void,
             spill,
             failed,
         }
@@ -115,6 +165,7 @@ pub struct NotMoved {
     pub count: u64,
     /// The first of them.
     pub first: Vec<NotMovedKey>,
+    void: HashSet<u64>,
     spill: Option<File>,
     failed: Option<io::Error>,
 }
@@ -135,8 +186,11 @@ impl NotMoved {
             return Ok(());
         };
         spill.rewind()?;
-        for line in BufReader::new(spill).lines() {
-            take(serde_json::from_str(&line?)?)?;
+        for (line, text) in (0..).zip(BufReader::new(spill).lines()) {
+            let text = text?;
+            if !self.void.contains(&line) {
+                take(serde_json::from_str(&text)?)?;
+            }
         }
         Ok(())
     }
@@ -151,6 +205,33 @@ fn hash(db: u32, key: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_that_was_moved_after_all_is_taken_off() {
+        let list = NotMovedList::default();
+        for name in ["a", "b", "c"] {
+            list.add(0, name.as_bytes(), "first".into());
+        }
+        for name in ["a", "b", "x"] {
+            list.try_again(0, name.as_bytes());
+        }
+        assert!(!list.add(0, b"b", "second".into()));
+        let tried = ["a", "b", "x", "c"].map(|name| list.tried(0, name.as_bytes()));
+        let expected = [Tried::TakenOff, Tried::Listed, Tried::NotListed, Tried::Listed];
+        assert_eq!(tried, expected);
+        assert!(list.add(0, b"a", "third".into()));
+        let mut finished = list.finish();
+        let mut told = Vec::new();
+        let collect = |entry: NotMovedKey| {
+            told.push((entry.key, entry.reason));
+            Ok(())
+        };
+        finished.for_each(collect).unwrap();
+        let rows = [("b", "first"), ("c", "first"), ("a", "third")];
+        let rows = rows.map(|(key, reason)| (key.to_owned(), reason.to_owned()));
+        assert_eq!((finished.count, told), (3, rows.to_vec()));
+        assert_eq!(finished.first.len(), 3);
+    }
 
     #[test]
     fn every_key_is_listed_once() {

@@ -1,0 +1,664 @@
+//! Follows a whole source: its shards side by side, and from the beginning again when nothing else is exact.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use keyhaul_client::{ClientError, Mode, OffsetMoment, Slot, SlotSet, TargetConnection, Topology};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::checkpoint::{Earlier, OpenKey};
+use crate::copy::Job;
+use crate::follow::applied::{Applied, Place};
+use crate::follow::apply::{Applier, ApplierParts, Habits, TargetKnows, written_keys};
+use crate::follow::clock::SourceClock;
+use crate::follow::command::Abilities;
+use crate::follow::compose::Composer;
+use crate::follow::deadlines::Deadlines;
+use crate::follow::folder::{JobFacts, LiveFolder, boot_id};
+use crate::follow::guard::Guard;
+use crate::follow::intake::{Intake, IntakeOptions, NodeChoice, Wanted};
+use crate::follow::lane::LaneTools;
+use crate::follow::marks::Marks;
+use crate::follow::names::Names;
+use crate::follow::note::Note;
+use crate::follow::position::{Position, PositionFile};
+use crate::follow::reread::{Rereader, SourceView};
+use crate::follow::round::Round;
+use crate::follow::shard::{Shard, ShardEnd};
+use crate::follow::source_asks::SourceAsks;
+use crate::follow::status::{ShardStatus, State};
+use crate::follow::sweep::{Sweep, Tools};
+use crate::ledger::{Ledger, NotMovedListener};
+use crate::options::LiveOptions;
+use crate::patience::{GaveUp, Patience};
+use crate::prepare::{SizeRules, TargetEnd};
+use crate::progress::Phase;
+use crate::site::Site;
+use crate::source::rounds::topology_now;
+
+/// Between two looks at the topology of the source, and at the processes of the target.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two looks at whether all shards are synced.
+const SYNC_INTERVAL: Duration = Duration::from_millis(50);
+/// Between two questions for the source's clock and offset.
+const MOMENT_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Who is told of keys that the target cannot hold, by slot of the source.
+type Barred = Arc<Mutex<Vec<(SlotSet, Arc<Marks>)>>>;
+
+/// A job that follows.
+pub(crate) struct FollowJob {
+    job: Arc<Job>,
+    live: LiveOptions,
+    source: Arc<Site>,
+    target: Arc<Site>,
+    sizes: Option<SizeRules>,
+    ledger: Arc<Ledger>,
+    names: Names,
+    folder: LiveFolder,
+    facts: JobFacts,
+    barred: Barred,
+    /// Keys that an earlier run had marked.
+    open: Vec<OpenKey>,
+    /// Cancelled when the user wants an end.
+    end: CancellationToken,
+}
+
+/// A shard of the source.
+struct Slots {
+    slots: SlotSet,
+    first: usize,
+}
+
+impl FollowJob {
+    /// Opens what an earlier run left.
+    ///
+    /// # Errors
+    /// [`GaveUp`]: the job was halted.
+    pub(crate) fn open(
+        job: Arc<Job>,
+        (live, source, sizes): (LiveOptions, Arc<Site>, Option<SizeRules>),
+        ledger: Arc<Ledger>,
+        end: CancellationToken,
+    ) -> Result<Self, GaveUp> {
+        let prepared = &job.prepared;
+        let TargetEnd::Servers { site: target, .. } = &prepared.target else {
+            ledger.halt("a file cannot follow a source".into());
+            return Err(GaveUp);
+        };
+        let target = target.clone();
+        let options = &prepared.options;
+        let names = Names {
+            filter: job.filter.clone(),
+            dbs: prepared.chosen_dbs.clone(),
+            db_map: options.db_map.clone(),
+            renames: options.renames.clone(),
+        };
+        let state_dir = job
+            .checkpoint
+            .as_ref()
+            .and(options.state_dir.as_deref());
+        let folder = LiveFolder::open(state_dir, job.identity.id());
+        let folder = folder.map_err(|e| halt(&ledger, &e))?;
+        let earlier = {
+            let mut earlier = job.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *earlier, Earlier::Nothing)
+        };
+        let (open, facts) = match earlier {
+            Earlier::Unfinished(resumed) => (resumed.open, folder.facts()),
+            Earlier::Nothing | Earlier::SetAside(_) => (Vec::new(), None),
+        };
+        let facts = match facts {
+            Some(facts) => facts,
+            None => {
+                folder.empty().map_err(|e| halt(&ledger, &e))?;
+                JobFacts {
+                    target_was_empty: job.plan().target.keys == Some(0),
+                    ..JobFacts::default()
+                }
+            }
+        };
+        Ok(Self {
+            job,
+            live,
+            source,
+            target,
+            sizes,
+            ledger,
+            names,
+            folder,
+            facts,
+            barred: Barred::default(),
+            open,
+            end,
+        })
+    }
+
+    /// Follows until the end is asked for. `true`: all is on the target that the source had done by then.
+    ///
+    /// # Errors
+    /// [`GaveUp`]: the job was halted.
+    pub(crate) async fn run(mut self) -> Result<bool, GaveUp> {
+        self.ledger.progress.enter(Phase::Following);
+        self.listen();
+        let mut begins_again = None;
+        loop {
+            let round = Arc::new(Round::default());
+            let ended = self.run_round(&round, begins_again.is_some()).await;
+            let status = &self.ledger.progress.live;
+            match (ended, round.reason()) {
+                (Ok(is_synced), None) => {
+                    status.stopped();
+                    return Ok(is_synced);
+                }
+                (_, Some(reason)) if !self.ledger.stop.is_cancelled() => {
+                    self.ledger
+                        .remark(format!("all keys are copied again: {reason}"));
+                    begins_again = Some(reason);
+                    status.clear_shards();
+                    if self.end.is_cancelled() {
+                        return Ok(false);
+                    }
+                }
+                _ => {
+                    status.stopped();
+                    return Err(GaveUp);
+                }
+            }
+        }
+    }
+
+    /// Keys that the target cannot hold are not written to by commands.
+    fn listen(&self) {
+        let barred = self.barred.clone();
+        let listener = NotMovedListener(Box::new(move |db, key| {
+            let slot = Slot::of_key(key);
+            let shards = barred.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((_, marks)) = shards.iter().find(|(slots, _)| slots.contains(slot)) {
+                marks.bar((db, Bytes::copy_from_slice(key)));
+            }
+        }));
+        let _ = self.ledger.listener.set(listener);
+    }
+
+    /// From the snapshot, or where an earlier run stopped, until the end or until everything begins again.
+    async fn run_round(&mut self, round: &Arc<Round>, is_again: bool) -> Result<bool, GaveUp> {
+        let retry_for = self.job.prepared.options.retry_for;
+        let topology = self.stable_topology().await?;
+        self.target.refresh(retry_for, &self.ledger).await?;
+        let processes = self.target.processes(retry_for, &self.ledger).await?;
+        let shards = slots_of(&topology);
+        let now = JobFacts {
+            target_was_empty: self.facts.target_was_empty,
+            target: text_of(&processes),
+            layout: layout(&topology),
+            boot_id: boot_id(),
+        };
+        let had_begun = !self.facts.layout.is_empty();
+        let goes_on = !is_again && self.facts == now;
+        if had_begun && !goes_on && !is_again {
+            self.ledger.remark(
+                "all keys are copied again: the target, the layout of the source or this machine is not what it was when an earlier run stopped".into(),
+            );
+        }
+        if !goes_on {
+            // Where a shard is counts no more, before anything else is noted.
+            for shard in &shards {
+                let path = self.folder.of_shard(shard.first, "position");
+                match std::fs::remove_file(path) {
+                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(halt(&self.ledger, &e));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        self.folder
+            .note(&now)
+            .map_err(|e| halt(&self.ledger, &e))?;
+        self.facts = now;
+        let knows = self.target_knows().await?;
+        let drain = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let mut beside = JoinSet::new();
+        self.lock_barred().clear();
+        for shard in &shards {
+            let way = Parts {
+                round,
+                drain: &drain,
+                processes: &processes,
+                knows: &knows,
+                is_whole: topology.mode == Mode::Standalone,
+                needs_sweep: had_begun,
+            };
+            let shard = self.shard(shard, way, goes_on, &mut beside).await?;
+            tasks.spawn(shard.run());
+        }
+        self.open.clear();
+        let ended = self.watch(&mut tasks, &topology, round, &drain).await;
+        tasks.shutdown().await;
+        beside.shutdown().await;
+        ended
+    }
+
+    /// Waits for the shards, and looks meanwhile whether source and target still are what they were.
+    async fn watch(
+        &self,
+        tasks: &mut JoinSet<Result<ShardEnd, GaveUp>>,
+        topology: &Topology,
+        round: &Arc<Round>,
+        drain: &CancellationToken,
+    ) -> Result<bool, GaveUp> {
+        let mut looks = tokio::time::interval(LOOK_INTERVAL);
+        let mut syncs = tokio::time::interval(SYNC_INTERVAL);
+        let mut is_synced = true;
+        let mut is_given_up = false;
+        loop {
+            tokio::select! {
+                joined = tasks.join_next() => match joined {
+                    None if is_given_up => return Err(GaveUp),
+                    None => return Ok(is_synced),
+                    Some(Ok(Ok(end))) => is_synced &= end.is_synced,
+                    Some(Ok(Err(GaveUp))) => {
+                        is_given_up = true;
+                        // The others cannot come to an end that counts.
+                        drain.cancel();
+                    }
+                    Some(Err(e)) => {
+                        self.ledger.halt(format!("a task failed: {e}"));
+                        is_given_up = true;
+                    }
+                },
+                () = self.end.cancelled(), if !drain.is_cancelled() => drain.cancel(),
+                _ = syncs.tick(), if self.live.until_synced && !drain.is_cancelled() => {
+                    let now = self.ledger.progress.live.snapshot();
+                    if !now.shards.is_empty() && now.state == State::Synced {
+                        drain.cancel();
+                    }
+                }
+                _ = looks.tick(), if topology.mode == Mode::Cluster => {
+                    self.look_at_slots(topology, round).await;
+                }
+            }
+        }
+    }
+
+    /// Slots that move on the source end the round: what two nodes say of one key has no order.
+    async fn look_at_slots(&self, before: &Topology, round: &Round) {
+        match self.source.routing.refresh_now().await {
+            Ok(()) => {
+                let now = self.source.routing.topology();
+                if !now.open_slots.is_empty() || layout(&now) != layout(before) {
+                    round.begin_again("slots move on the source".into());
+                }
+            }
+            Err(e) => tracing::info!("source: {}", keyhaul_client::chain(&e)),
+        }
+    }
+
+    /// The topology of the source, once no slot is on the move.
+    async fn stable_topology(&self) -> Result<Topology, GaveUp> {
+        let retry_for = self.job.prepared.options.retry_for;
+        let mut before: Option<String> = None;
+        loop {
+            let now = topology_now(&self.source, retry_for, &self.ledger).await?;
+            let now = Topology::clone(&now);
+            if now.mode == Mode::Standalone
+                || (now.open_slots.is_empty() && before.as_ref() == Some(&layout(&now)))
+            {
+                self.ledger.progress.wait_for(None);
+                return Ok(now);
+            }
+            if !now.open_slots.is_empty() {
+                let line = "slots move on the source".to_owned();
+                self.ledger.progress.wait_for(Some(line));
+            }
+            before = now.open_slots.is_empty().then(|| layout(&now));
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_INTERVAL / 2) => {}
+                () = self.end.cancelled() => return Err(GaveUp),
+                () = self.ledger.stop.cancelled() => return Err(GaveUp),
+            }
+        }
+    }
+
+    /// Asks the target which commands it has.
+    async fn target_knows(&self) -> Result<TargetKnows, GaveUp> {
+        let mut patience = Patience::new(self.job.prepared.options.retry_for);
+        loop {
+            match self.try_target_knows().await {
+                Ok(knows) => return Ok(knows),
+                Err(e) => {
+                    self.target
+                        .recover(&e, &mut patience, &self.ledger)
+                        .await?;
+                }
+            }
+        }
+    }
+
+    async fn try_target_knows(&self) -> Result<TargetKnows, ClientError> {
+        let mut commands: Option<HashSet<Vec<u8>>> = None;
+        for (_, address) in self.target.primaries() {
+            let connector = self.target.routing.connector();
+            let mut connection =
+                TargetConnection::open(connector, &address, self.target.expiry).await?;
+            let of_node = match connection.reads().command_names().await {
+                Ok(names) => names,
+                // Errors will say it.
+                Err(ClientError::Server { .. }) => return Ok(TargetKnows::default()),
+                Err(e) => return Err(e),
+            };
+            commands = Some(match commands {
+                None => of_node,
+                Some(known) => known.intersection(&of_node).cloned().collect(),
+            });
+        }
+        let commands = commands.unwrap_or_default();
+        let abilities = Abilities {
+            // SET took PXAT in the version that brought GETEX (Redis 6.2).
+            set_pxat: commands.contains(&b"GETEX"[..]),
+            msetex: commands.contains(&b"MSETEX"[..]),
+        };
+        Ok(TargetKnows {
+            commands,
+            abilities,
+        })
+    }
+
+    /// Puts the parts of one shard together, and starts what works beside it.
+    async fn shard(
+        &self,
+        slots: &Slots,
+        parts: Parts<'_>,
+        goes_on: bool,
+        beside: &mut JoinSet<()>,
+    ) -> Result<Shard, GaveUp> {
+        let ledger = &self.ledger;
+        let retry_for = self.job.prepared.options.retry_for;
+        let halted = |e: std::io::Error| halt(ledger, &e);
+        let path = |what| self.folder.of_shard(slots.first, what);
+        let position = PositionFile::open(&path("position")).map_err(halted)?;
+        let deadlines = Deadlines::open(&path("deadlines")).map_err(halted)?;
+        let note = Note::new(Some(position));
+        let from = note.position();
+        let resumes = goes_on && from.is_following;
+        let needs_sweep = parts.needs_sweep || !from.replid.is_empty();
+        let status = ledger.progress.live.add_shard(String::new());
+        let marks = Marks::new(self.job.checkpoint.clone());
+        let place = Place {
+            offset: from.applied,
+            db: from.db,
+        };
+        let applied = Applied::at(place);
+        marks.compose(place.offset);
+        for key in &self.open {
+            if resumes && slots.slots.contains(Slot::of_key(&key.key)) {
+                marks.mark((key.db, key.key.clone()));
+            }
+        }
+        self.lock_barred()
+            .push((slots.slots.clone(), marks.clone()));
+        let ahead = self.job.plan().target_ahead_ms();
+        let guard = Arc::new(Guard::new(deadlines, ahead));
+        let view = Arc::new(SourceView::default());
+        let intake = self.intake(slots, &from, resumes, &status);
+        let applier = self.applier(&parts, (&marks, &applied, &guard, &view, &status), &note, {
+            (place, if resumes { from.sent } else { 0 }, slots)
+        });
+        self.start_rereader((&marks, &applied, &guard, &view, &status), &parts, beside)
+            .await?;
+        let (moments_in, moments) = watch::channel(None);
+        beside.spawn(ask_moments(self.source.clone(), view.clone(), moments_in));
+        let sweep = Sweep::new(Tools {
+            source: self.source.clone(),
+            target: self.target.clone(),
+            names: self.names.clone(),
+            marks: marks.clone(),
+            ledger: ledger.clone(),
+            round: parts.round.clone(),
+            retry_for,
+            is_ours: self.facts.target_was_empty,
+        });
+        if resumes {
+            view.set(None, &from.replid);
+            ledger.remark(format!(
+                "goes on where an earlier run of this command stopped: offset {}",
+                from.applied
+            ));
+        }
+        Ok(Shard {
+            job: self.job.clone(),
+            applier,
+            intake,
+            applied,
+            marks,
+            guard,
+            note,
+            view,
+            round: parts.round.clone(),
+            status,
+            ledger: ledger.clone(),
+            moments,
+            drain: parts.drain.clone(),
+            sweep,
+            needs_sweep,
+            slots: slots.slots.clone(),
+            clock: SourceClock::default(),
+            is_loaded: resumes,
+            noted: None,
+        })
+    }
+
+    fn intake(
+        &self,
+        slots: &Slots,
+        from: &Position,
+        resumes: bool,
+        status: &Arc<ShardStatus>,
+    ) -> Intake {
+        let options = IntakeOptions {
+            site: self.source.clone(),
+            node: NodeChoice::of(&self.source, slots.slots.iter().next()),
+            retry_for: self.job.prepared.options.retry_for,
+            spool_dir: Some(self.folder.of_shard(slots.first, "spool")),
+            spool_bytes_max: self.live.spool_bytes_max,
+            prefers_replica: self.live.prefers_replica,
+        };
+        let wanted = resumes.then(|| Wanted {
+            replid: from.replid.clone(),
+            applied: from.applied,
+        });
+        Intake::start(options, wanted, status.clone(), self.ledger.clone())
+    }
+
+    fn applier(
+        &self,
+        parts: &Parts<'_>,
+        (marks, applied, guard, view, status): Shared<'_>,
+        note: &Note,
+        (from, uncertain_until, slots): (Place, u64, &Slots),
+    ) -> Applier {
+        let retry_for = self.job.prepared.options.retry_for;
+        let names = self.names.clone();
+        let tools = LaneTools {
+            target: self.target.clone(),
+            marks: marks.clone(),
+            round: parts.round.clone(),
+            ledger: self.ledger.clone(),
+            status: status.clone(),
+            keys_of: Box::new(move |command, db| written_keys(&names, command, db)),
+            retry_for,
+        };
+        let composer = Composer::new(Arc::new(tools), applied.clone(), parts.processes.to_vec());
+        let parts = ApplierParts {
+            composer,
+            marks: marks.clone(),
+            names: self.names.clone(),
+            guard: guard.clone(),
+            knows: parts.knows.clone(),
+            habits: Habits {
+                may_flush: parts.is_whole && self.facts.target_was_empty,
+                forwards_messages: self.live.forwards_messages,
+                functions: self.job.prepared.options.functions,
+            },
+            slots: (!parts.is_whole).then(|| slots.slots.clone()),
+            asks: SourceAsks::new(self.source.clone(), view.clone(), retry_for),
+            note: note.clone(),
+            round: parts.round.clone(),
+            ledger: self.ledger.clone(),
+        };
+        Applier::new(parts, from, uncertain_until)
+    }
+
+    async fn start_rereader(
+        &self,
+        (marks, applied, guard, view, status): Shared<'_>,
+        parts: &Parts<'_>,
+        beside: &mut JoinSet<()>,
+    ) -> Result<(), GaveUp> {
+        let mut way = self.job.open_way(&self.ledger).await?;
+        let outlet = way.outlet.take().ok_or(GaveUp)?;
+        let rereader = Rereader {
+            site: self.source.clone(),
+            view: view.clone(),
+            marks: marks.clone(),
+            applied: applied.clone(),
+            outlet: outlet.guarded_by(guard.clone()),
+            round: parts.round.clone(),
+            status: status.clone(),
+            ledger: self.ledger.clone(),
+            sizes: self.sizes,
+            retry_for: self.job.prepared.options.retry_for,
+        };
+        beside.spawn(async move {
+            // Held as long as its outlet: the lanes end with it.
+            let _way = way;
+            // Who gives up has halted the job.
+            let _ = rereader.run().await;
+        });
+        Ok(())
+    }
+
+    fn lock_barred(&self) -> std::sync::MutexGuard<'_, Vec<(SlotSet, Arc<Marks>)>> {
+        self.barred.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the shards of a round have in common.
+struct Parts<'a> {
+    round: &'a Arc<Round>,
+    drain: &'a CancellationToken,
+    processes: &'a [(String, String)],
+    knows: &'a TargetKnows,
+    /// The shard is the whole source.
+    is_whole: bool,
+    /// The target may hold keys of a snapshot before.
+    needs_sweep: bool,
+}
+
+/// What the tasks of a shard share.
+type Shared<'a> = (
+    &'a Arc<Marks>,
+    &'a Arc<Applied>,
+    &'a Arc<Guard>,
+    &'a Arc<SourceView>,
+    &'a Arc<ShardStatus>,
+);
+
+/// Asks the node that the link reads for its clock and offset, as long as somebody wants to know.
+async fn ask_moments(
+    site: Arc<Site>,
+    view: Arc<SourceView>,
+    moments: watch::Sender<Option<(OffsetMoment, Instant)>>,
+) {
+    let mut open = None;
+    while !moments.is_closed() {
+        tokio::time::sleep(MOMENT_INTERVAL).await;
+        let Some(node) = view.node() else {
+            open = None;
+            continue;
+        };
+        let asked = async {
+            let connection = match open.take() {
+                Some(connection) => connection,
+                None => site.open(&node).await?,
+            };
+            let mut connection: keyhaul_client::ReadConnection = connection;
+            if *connection.address() != node {
+                connection = site.open(&node).await?;
+            }
+            let moment = connection.offset_moment().await?;
+            Ok::<_, ClientError>((connection, moment))
+        };
+        match asked.await {
+            Ok((connection, moment)) => {
+                open = Some(connection);
+                moments.send_replace(Some((moment, Instant::now())));
+            }
+            // The link has the same trouble, and tells it.
+            Err(e) => tracing::info!("source: {}", keyhaul_client::chain(&e)),
+        }
+    }
+}
+
+/// The shards of a topology.
+fn slots_of(topology: &Topology) -> Vec<Slots> {
+    let of = |slots: SlotSet| {
+        let first = slots.iter().next().map(Slot::index);
+        first.map(|first| Slots { slots, first })
+    };
+    match topology.mode {
+        Mode::Standalone => of(SlotSet::all()).into_iter().collect(),
+        Mode::Cluster => {
+            let owned = |index: usize| {
+                let mut slots = SlotSet::empty();
+                for slot in SlotSet::all().iter() {
+                    if topology.owner_index(slot).is_ok_and(|owner| owner == index) {
+                        slots.insert(slot);
+                    }
+                }
+                slots
+            };
+            let nodes = 0..topology.primaries.len();
+            nodes.filter_map(|index| of(owned(index))).collect()
+        }
+    }
+}
+
+/// Which slots belong together: the same before and after a failover.
+fn layout(topology: &Topology) -> String {
+    let mut text = String::new();
+    let mut last = None;
+    for slot in SlotSet::all().iter() {
+        let owner = topology.owner_index(slot).ok();
+        if topology.mode == Mode::Cluster && (owner != last || slot.index() == 0) {
+            // Nodes by the first slot that they have.
+            let first = SlotSet::all()
+                .iter()
+                .find(|other| topology.owner_index(*other).ok() == owner);
+            let first = first.map_or(0, Slot::index);
+            text.push_str(&format!("{}:{first} ", slot.index()));
+            last = owner;
+        }
+    }
+    if text.is_empty() { "all".into() } else { text }
+}
+
+/// The processes of the target as a text.
+fn text_of(processes: &[(String, String)]) -> String {
+    let mut runs: Vec<&str> = processes.iter().map(|(_, run)| run.as_str()).collect();
+    runs.sort_unstable();
+    runs.join(" ")
+}
+
+fn halt(ledger: &Ledger, error: &std::io::Error) -> GaveUp {
+    ledger.halt(format!(
+        "cannot keep where the job is in the state folder ({error}): free space there, or name another folder by --state-dir"
+    ));
+    GaveUp
+}

@@ -1,0 +1,381 @@
+//! One shard of the source, from its snapshot to the last command.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use keyhaul_client::{FullResync, OffsetMoment, SlotSet};
+use keyhaul_rdb::Checksum;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::copy::{FUNCTIONS_AHEAD, Job};
+use crate::follow::applied::{Applied, Place};
+use crate::follow::apply::Applier;
+use crate::follow::clock::SourceClock;
+use crate::follow::due;
+use crate::follow::guard::{self, Guard};
+use crate::follow::intake::{Event, Intake};
+use crate::follow::marks::Marks;
+use crate::follow::note::Note;
+use crate::follow::reread::SourceView;
+use crate::follow::round::Round;
+use crate::follow::status::{ShardStatus, State};
+use crate::follow::sweep::Sweep;
+use crate::ledger::Ledger;
+use crate::patience::GaveUp;
+use crate::source::feed::{Feed, FeedError};
+use crate::source::records::{RecordReader, RecordsError};
+
+/// Between two looks at the clock, the position, and what is due.
+const TICK: Duration = Duration::from_millis(200);
+/// The position is written down so often at least.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
+/// A lag below this is no catching up.
+const FOLLOWING_LAG_MS: u64 = 1000;
+/// How long the end of a run waits for what the source had done when it was asked to end.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// What a shard's task works with.
+pub(crate) struct Shard {
+    pub job: Arc<Job>,
+    pub applier: Applier,
+    pub intake: Intake,
+    pub applied: Arc<Applied>,
+    pub marks: Arc<Marks>,
+    pub guard: Arc<Guard>,
+    pub note: Note,
+    pub view: Arc<SourceView>,
+    pub round: Arc<Round>,
+    pub status: Arc<ShardStatus>,
+    pub ledger: Arc<Ledger>,
+    /// What the source's clock and offset were when it was asked last.
+    pub moments: watch::Receiver<Option<(OffsetMoment, Instant)>>,
+    /// Cancelled when the run is to end in good order.
+    pub drain: CancellationToken,
+    /// Looks for keys that the source has no more, behind a snapshot.
+    pub sweep: Sweep,
+    /// The target may hold keys of a snapshot before.
+    pub needs_sweep: bool,
+    /// Its slots; of a standalone source all.
+    pub slots: SlotSet,
+    pub clock: SourceClock,
+    /// Whether the snapshot is on the target.
+    pub is_loaded: bool,
+    pub noted: Option<Instant>,
+}
+
+/// How a shard ended in good order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ShardEnd {
+    /// All that the source had done when the end was asked for is on the target.
+    pub is_synced: bool,
+}
+
+/// When a run that is to end does so.
+struct Draining {
+    /// Up to there the stream is to be applied; `None`: that is not known yet.
+    upto: Option<u64>,
+    since: Instant,
+}
+
+impl Shard {
+    /// Follows until the run is to end, or everything begins again.
+    ///
+    /// # Errors
+    /// [`GaveUp`]: the job was halted, or everything begins again.
+    pub(crate) async fn run(mut self) -> Result<ShardEnd, GaveUp> {
+        let ended = self.follow().await;
+        match &ended {
+            Ok(_) => self.intake.close().await,
+            Err(GaveUp) => {
+                // What is applied is known to the next run, whatever happened here.
+                if self.is_loaded && !self.ledger.has_halted() {
+                    self.note_position()?;
+                }
+                self.intake.close().await;
+            }
+        }
+        ended
+    }
+
+    async fn follow(&mut self) -> Result<ShardEnd, GaveUp> {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (round, stop, drain) = (
+            self.round.clone(),
+            self.ledger.stop.clone(),
+            self.drain.clone(),
+        );
+        let mut draining: Option<Draining> = None;
+        loop {
+            let takes_more = !self.marks.is_full();
+            let event = tokio::select! {
+                biased;
+                () = round.ended() => return Err(GaveUp),
+                () = stop.cancelled() => return Err(GaveUp),
+                () = drain.cancelled(), if draining.is_none() => {
+                    draining = Some(Draining { upto: None, since: Instant::now() });
+                    None
+                }
+                _ = ticks.tick() => {
+                    self.tick().await?;
+                    if let Some(draining) = &mut draining
+                        && let Some(end) = self.drained(draining).await?
+                    {
+                        return Ok(end);
+                    }
+                    None
+                }
+                event = self.intake.next(), if takes_more => Some(event?),
+            };
+            if let Some(event) = event {
+                self.take(event).await?;
+            }
+        }
+    }
+
+    async fn take(&mut self, event: Event) -> Result<(), GaveUp> {
+        match event {
+            Event::Snapshot {
+                feed,
+                position,
+                reason,
+            } => {
+                self.see_node();
+                let (round, stop) = (self.round.clone(), self.ledger.stop.clone());
+                tokio::select! {
+                    loaded = self.load(feed, position, reason) => loaded,
+                    () = round.ended() => Err(GaveUp),
+                    () = stop.cancelled() => Err(GaveUp),
+                }
+            }
+            Event::Replid(replid) => {
+                self.view.set(self.intake.node(), &replid);
+                self.clock.clear();
+                let ledger = self.ledger.clone();
+                self.note.change(&ledger, |position| position.replid = replid)
+            }
+            Event::Bytes { first, bytes } => {
+                let end = first + bytes.len() as u64 - 1;
+                self.applier.take(bytes, end).await?;
+                if self.applier.take_ack_wish() {
+                    self.applied.wait_until_idle().await;
+                    self.intake.applied(self.applied.reached().offset);
+                    self.intake.ack_now();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts a snapshot on the target. One that breaks off is followed by another.
+    async fn load(
+        &mut self,
+        feed: Feed,
+        position: FullResync,
+        reason: String,
+    ) -> Result<(), GaveUp> {
+        self.status.enter(State::Copying);
+        let node = self.intake.node();
+        let node_text = node.as_ref().map(ToString::to_string).unwrap_or_default();
+        tracing::info!("{node_text}: snapshot: {reason}");
+        if self.note.position().is_following {
+            self.ledger.remark(format!(
+                "source {node_text}: all keys are copied again: {reason}"
+            ));
+        }
+        self.is_loaded = false;
+        self.needs_sweep |= self.note.position().is_following;
+        // Nothing of the history before may land behind it.
+        self.applied.wait_until_idle().await;
+        self.marks.pause().await;
+        self.marks.clear();
+        self.guard.deadlines.clear().map_err(|e| {
+            guard::halt(&self.ledger, &e);
+            GaveUp
+        })?;
+        let from = Place {
+            offset: position.repl_offset,
+            db: 0,
+        };
+        self.note.change(&self.ledger, |noted| {
+            noted.is_following = false;
+            noted.replid.clone_from(&position.replid);
+            (noted.applied, noted.sent, noted.db) = (from.offset, from.offset, 0);
+        })?;
+        self.view.set(node, &position.replid);
+        self.clock.clear();
+        self.applied.reset(from);
+        self.applier.reset(from);
+        let read = self.read_records(feed).await?;
+        self.marks.resume();
+        if !read {
+            return Ok(());
+        }
+        self.is_loaded = true;
+        self.note
+            .change(&self.ledger, |noted| noted.is_following = true)?;
+        self.status.enter(State::CatchingUp);
+        self.intake.applied(from.offset);
+        if self.needs_sweep {
+            self.sweep.begin(&self.slots);
+        }
+        self.needs_sweep = true;
+        Ok(())
+    }
+
+    /// `false`: the link broke, and another snapshot will come.
+    async fn read_records(&mut self, feed: Feed) -> Result<bool, GaveUp> {
+        let job = self.job.clone();
+        let mut way = job.open_way(&self.ledger).await?;
+        let outlet = way.outlet.take().ok_or(GaveUp)?;
+        let outlet = outlet.guarded_by(self.guard.clone());
+        let mut rules = job.record_rules(&[], &self.ledger).await?;
+        rules.keeps_expired = true;
+        let (functions, codes) = mpsc::channel(FUNCTIONS_AHEAD);
+        let reader = RecordReader::new(
+            feed,
+            Checksum::Verify,
+            outlet,
+            rules,
+            self.ledger.clone(),
+            functions,
+        );
+        let (read, _) = tokio::join!(reader.run(), job.take_functions(codes, &way, &self.ledger));
+        way.join(&self.ledger).await;
+        match read {
+            Ok(()) if self.ledger.has_halted() => Err(GaveUp),
+            Ok(()) => Ok(true),
+            Err(RecordsError::Stopped) => Err(GaveUp),
+            Err(RecordsError::Feed(FeedError::Link(e))) => {
+                let line = format!(
+                    "source: a snapshot broke off ({}), another one is taken",
+                    keyhaul_client::chain(&e)
+                );
+                self.ledger.remark(line);
+                Ok(false)
+            }
+            Err(e) => {
+                self.ledger.halt(format!(
+                    "source: what it sends is {}",
+                    keyhaul_client::chain(&e)
+                ));
+                Err(GaveUp)
+            }
+        }
+    }
+
+    fn see_node(&self) {
+        let replid = self.note.position().replid;
+        self.view.set(self.intake.node(), &replid);
+    }
+
+    async fn tick(&mut self) -> Result<(), GaveUp> {
+        if !self.is_loaded {
+            return Ok(());
+        }
+        self.see_node();
+        if self.moments.has_changed().unwrap_or(false)
+            && let Some((moment, heard)) = self.moments.borrow_and_update().clone()
+            && self.view.is_same(&moment.at)
+        {
+            let offset = moment.at.offset;
+            self.status.source_offset.store(offset, Ordering::Relaxed);
+            self.clock.told(&moment, heard);
+        }
+        let reached = self.applied.reached();
+        self.clock.applied(reached.offset);
+        self.marks.forget(reached.offset);
+        self.intake.applied(reached.offset);
+        self.show(reached);
+        if self.noted.is_none_or(|noted| noted.elapsed() >= NOTE_EVERY) {
+            self.note_position()?;
+        }
+        due::work_off(
+            self.applier.composer(),
+            &self.guard,
+            &self.marks,
+            self.clock.applied_ms(),
+            &self.ledger,
+        )
+        .await
+    }
+
+    fn note_position(&mut self) -> Result<(), GaveUp> {
+        let reached = self.applied.reached();
+        let applied_at_ms = self.clock.applied_ms();
+        self.noted = Some(Instant::now());
+        self.note.change(&self.ledger, |noted| {
+            (noted.applied, noted.db) = (reached.offset, reached.db);
+            noted.sent = noted.sent.max(reached.offset);
+            noted.applied_at_ms = applied_at_ms.unwrap_or(noted.applied_at_ms);
+        })
+    }
+
+    fn show(&self, reached: Place) {
+        let status = &self.status;
+        status
+            .applied_offset
+            .store(reached.offset, Ordering::Relaxed);
+        let lag_ms = self.clock.lag_ms();
+        status
+            .lag_ms
+            .store(lag_ms.unwrap_or(u64::MAX), Ordering::Relaxed);
+        status
+            .keys_open
+            .store(self.marks.open_count() as u64, Ordering::Relaxed);
+        let is_behind = self
+            .clock
+            .latest_offset()
+            .is_none_or(|latest| reached.offset < latest);
+        let is_synced = !is_behind && self.marks.unwritten_count() == 0 && !self.is_sweeping();
+        status.enter(match lag_ms {
+            _ if is_synced => State::Synced,
+            Some(lag_ms) if lag_ms <= FOLLOWING_LAG_MS => State::Following,
+            _ => State::CatchingUp,
+        });
+    }
+
+    fn is_sweeping(&self) -> bool {
+        self.sweep.is_busy()
+    }
+
+    /// Whether a run that is to end has come to its end.
+    async fn drained(&mut self, draining: &mut Draining) -> Result<Option<ShardEnd>, GaveUp> {
+        if !self.is_loaded {
+            return Ok(Some(ShardEnd { is_synced: false }));
+        }
+        if draining.upto.is_none() {
+            // What was told before the end was asked for does not tell where that is.
+            draining.upto = self
+                .clock
+                .latest()
+                .filter(|(_, heard)| *heard > draining.since)
+                .map(|(offset, _)| offset);
+        }
+        let reached = self.applied.reached().offset;
+        let is_synced = draining.upto.is_some_and(|upto| reached >= upto)
+            && self.marks.unwritten_count() == 0
+            && !self.is_sweeping();
+        if !is_synced && draining.since.elapsed() < DRAIN_MAX {
+            return Ok(None);
+        }
+        tokio::select! {
+            () = self.applied.wait_until_idle() => {}
+            () = tokio::time::sleep(DRAIN_MAX) => {}
+        }
+        if is_synced {
+            due::release(
+                self.applier.composer(),
+                &self.guard,
+                &self.marks,
+                &self.ledger,
+            )
+            .await?;
+        }
+        self.show(self.applied.reached());
+        self.note_position()?;
+        Ok(Some(ShardEnd { is_synced }))
+    }
+}
