@@ -6,6 +6,8 @@
 //! MULTI, TIME, PTTL k, TIME, DUMP k, INFO replication, EXEC       older
 //! ```
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use keyhaul_resp::{Token, Value, encode};
 
@@ -107,6 +109,29 @@ impl ReadConnection {
             })
         });
         moment.ok_or_else(|| self.connection.unexpected("INFO replication"))
+    }
+
+    /// The names of all commands of the server, in capitals: COMMAND LIST (>= 7.0), or COMMAND.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn command_names(&mut self) -> Result<HashSet<Vec<u8>>, ClientError> {
+        let reply = match self.connection.call(&[b"COMMAND", b"LIST"]).await {
+            Err(ClientError::Server { .. }) => self.connection.call(&[b"COMMAND"]).await?,
+            reply => reply?,
+        };
+        let name = |row: &Value| match row {
+            Value::Array(row) => row
+                .first()?
+                .as_bytes()
+                .map(|name| name.to_ascii_uppercase()),
+            name => name.as_bytes().map(|name| name.to_ascii_uppercase()),
+        };
+        let names = reply.as_list().map(|rows| rows.iter().filter_map(name));
+        match names {
+            Some(names) => Ok(names.collect()),
+            None => Err(self.connection.unexpected("COMMAND")),
+        }
     }
 
     /// The keys among the arguments of a command (COMMAND GETKEYS, Redis >= 2.8.13).

@@ -77,7 +77,11 @@ impl ChangeLink {
         connection.set_deadline(CHANGES_SILENCE_MAX);
         let tracking = match connection.greeting.resp3 {
             false => "HELLO 3 is unknown there, or refused to this user".to_owned(),
-            true => match allow_refusal(connection.call(&[b"CLIENT", b"TRACKING", b"ON", b"BCAST"]).await)? {
+            true => match allow_refusal(
+                connection
+                    .call(&[b"CLIENT", b"TRACKING", b"ON", b"BCAST"])
+                    .await,
+            )? {
                 Ok(_) => {
                     let by = ToldBy::Tracking;
                     return Ok(Ok(Self { connection, by }));
@@ -135,7 +139,11 @@ impl ChangeLink {
 async fn subscribe(connection: &mut Connection) -> Result<Result<(), String>, ClientError> {
     let args: [&[u8]; 3] = [b"CONFIG", b"GET", OPTION.as_bytes()];
     let flags = match allow_refusal(connection.call(&args).await)? {
-        Err(answer) => return Ok(Err(format!("whether they are on cannot be asked: {answer}"))),
+        Err(answer) => {
+            return Ok(Err(format!(
+                "whether they are on cannot be asked: {answer}"
+            )));
+        }
         Ok(reply) => {
             let value = reply.pairs().and_then(|mut pairs| pairs.next());
             let value = value.and_then(|(_, value)| value.as_bytes().cloned());
@@ -170,7 +178,9 @@ fn pattern(flags: &str) -> Option<&'static str> {
 /// What a message says; `None`: nothing of interest.
 fn told(message: &Value) -> Option<Told> {
     let Some(parts) = message.as_list() else {
-        let is_pong = message.as_bytes().is_some_and(|text| text.as_ref() == b"PONG");
+        let is_pong = message
+            .as_bytes()
+            .is_some_and(|text| text.as_ref() == b"PONG");
         return is_pong.then_some(Told::Pong);
     };
     let name = parts.first()?.as_bytes()?.as_ref();
@@ -238,10 +248,7 @@ mod tests {
                 Some(Told::Everything),
             ),
             (Value::Simple("PONG".into()), Some(Told::Pong)),
-            (
-                Value::Array(vec![text("pong"), text("")]),
-                Some(Told::Pong),
-            ),
+            (Value::Array(vec![text("pong"), text("")]), Some(Told::Pong)),
             (
                 Value::Push(message("__keyevent@12__:set")),
                 Some(Told::Keys(vec![key(Some(12), "m:x")])),

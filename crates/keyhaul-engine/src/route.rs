@@ -12,8 +12,8 @@ use keyhaul_rdb::KeyType;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::conversion::Conversion;
-use crate::follow::Guard;
 use crate::entry::{Batch, Entry, Held, Payload, Usage};
+use crate::follow::Guard;
 use crate::ledger::Ledger;
 use crate::source::track::Ticket;
 use crate::throttle::Throttle;

@@ -33,6 +33,7 @@ pub mod giant;
 pub mod process;
 mod proxy;
 pub mod truth;
+pub mod writes;
 
 pub use check_rdb::check_rdb;
 pub use cluster::{Announce, Cluster, ClusterBuilder, key_slot};

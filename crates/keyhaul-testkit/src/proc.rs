@@ -18,6 +18,14 @@ pub(crate) fn state_and_cpu_seconds(pid: u32) -> Option<(char, f64)> {
     Some((state, ticks as f64 / TICKS_PER_SECOND))
 }
 
+/// The CPU seconds of the children of a process that have ended and were waited for. None when it has ended.
+pub(crate) fn children_cpu_seconds(pid: u32) -> Option<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = fields.get(13)?.parse::<u64>().ok()? + fields.get(14)?.parse::<u64>().ok()?;
+    Some(ticks as f64 / TICKS_PER_SECOND)
+}
+
 /// A field of `/proc/PID/status` that is a number of kB (`VmRSS`, `VmHWM`), in bytes. None when the
 /// process has ended.
 pub(crate) fn status_bytes(pid: u32, field: &str) -> Option<u64> {

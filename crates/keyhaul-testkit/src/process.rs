@@ -162,6 +162,12 @@ impl Process {
         proc::status_bytes(self.pid(), "VmHWM")
     }
 
+    /// User and system time up to now, in steps of 10 ms; None when the program has ended.
+    pub fn cpu_seconds_now(&self) -> Option<f64> {
+        let (state, seconds) = proc::state_and_cpu_seconds(self.pid())?;
+        (state != 'Z').then_some(seconds)
+    }
+
     /// Waits for the end.
     ///
     /// # Panics

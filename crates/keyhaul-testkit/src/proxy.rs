@@ -76,6 +76,8 @@ struct State {
     from_server: Flow,
     links: Vec<Link>,
     pumps: Vec<JoinHandle<()>>,
+    /// Where new connections go instead.
+    redirected: Option<Upstream>,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +85,7 @@ struct Flow {
     bytes: u64,
     /// Bytes that may still pass before the connection that carries the last of them is cut.
     until_cut: Option<u64>,
+    bytes_per_second: Option<u32>,
 }
 
 /// Both ends of a connection, to close them from another thread.
@@ -159,6 +162,17 @@ impl Proxy {
         self.shared.changed.notify_all();
     }
 
+    /// Passes on no more than so many bytes a second in this direction, on each connection; None: as fast as it goes.
+    /// They come in small pieces, so that what belongs together is torn apart.
+    pub fn throttle(&self, direction: Direction, bytes_per_second: Option<u32>) {
+        self.shared.lock().flow(direction).bytes_per_second = bytes_per_second;
+    }
+
+    /// Passes new connections on to another server; those that are open stay.
+    pub fn redirect(&self, upstream: impl Into<Upstream>) {
+        self.shared.lock().redirected = Some(upstream.into());
+    }
+
     /// Bytes passed on in this direction since the start, over all connections.
     pub fn bytes(&self, direction: Direction) -> u64 {
         self.shared.lock().flow(direction).bytes
@@ -223,6 +237,7 @@ fn accept(listener: &TcpListener, upstream: &Upstream, shared: &Arc<Shared>) {
             continue;
         }
         // A server that is down shows as a connection that closes at once.
+        let upstream = state.redirected.as_ref().unwrap_or(upstream);
         let Ok(server) = Stream::connect(upstream) else {
             continue;
         };

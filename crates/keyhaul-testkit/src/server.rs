@@ -3,6 +3,7 @@
 //! The kit talks to it by its Unix socket; TCP and TLS ports are for the code under test.
 
 mod builder;
+mod clock;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
@@ -110,6 +111,9 @@ impl Server {
         command.arg(self.config_file()).current_dir(self.dir());
         if self.builder.mode == Mode::Sentinel {
             command.arg("--sentinel");
+        }
+        if self.builder.clock_shift_seconds != 0 {
+            clock::shift(&mut command, self.builder.clock_shift_seconds, self.dir());
         }
         let output = std::fs::File::create(self.dir().join("output")).expect("the folder is ours");
         let errors = output.try_clone().expect("a file can be shared");
@@ -285,6 +289,11 @@ impl Server {
         proc::state_and_cpu_seconds(self.pid())
             .expect("the server runs")
             .1
+    }
+
+    /// CPU seconds of children that have ended: those that saved a snapshot.
+    pub fn children_cpu_seconds(&self) -> f64 {
+        proc::children_cpu_seconds(self.pid()).expect("the server runs")
     }
 
     /// Resident memory.

@@ -336,7 +336,7 @@ fn assertions_print_what_differs() {
 }
 
 #[test]
-fn types_that_cannot_be_read_are_reported() {
+fn vector_sets_are_compared_with_their_vectors_and_attributes() {
     let version = Version::REDIS_8_0;
     if !require(version) {
         return;
@@ -344,12 +344,35 @@ fn types_that_cannot_be_read_are_reported() {
     let (source, target) = (Server::start(version), Server::start(version));
     for server in [&source, &target] {
         run(server, "VADD vectors VALUES 2 0.5 0.25 a");
+        run(server, "VADD other VALUES 2 0.5 0.25 a");
     }
+    assert!(differences(&source, &target).is_empty());
+    run(&target, "VSETATTR vectors a {\"n\":1}");
+    run(&target, "VADD other VALUES 2 0.5 0.75 a");
     let found = differences(&source, &target);
-    assert_eq!(
-        (found.len(), found[0].kind),
-        (1, DifferenceKind::Unreadable)
+    let kinds: Vec<DifferenceKind> = found.iter().map(|difference| difference.kind).collect();
+    assert_eq!(kinds, [DifferenceKind::Value; 2], "{found:?}");
+}
+
+#[test]
+fn consumers_without_entries_can_be_left_out() {
+    let (source, target) = (
+        Server::start(Version::REDIS_7_0),
+        Server::start(Version::REDIS_7_0),
     );
+    for server in [&source, &target] {
+        run(server, "XADD s 1-1 f v");
+        run(server, "XGROUP CREATE s g 0");
+    }
+    let as_a_replica = || {
+        let options = DiffOptions::as_a_replica();
+        diff::keyspaces(&View::server(&source), &View::server(&target), &options)
+    };
+    run(&source, "XGROUP CREATECONSUMER s g c");
+    assert_eq!(differences(&source, &target).len(), 1);
+    assert!(as_a_replica().is_empty());
+    run(&source, "XREADGROUP GROUP g c STREAMS s >");
+    assert_eq!(as_a_replica().len(), 1);
 }
 
 #[test]

@@ -171,3 +171,51 @@ fn dropping_a_stalled_proxy_ends_its_connections() {
     drop(proxy);
     assert_eq!(read_to_cut(&mut stream), b"");
 }
+
+#[test]
+fn a_throttled_direction_is_slow_and_whole() {
+    let server = Server::start(Version::REDIS_7_0);
+    redis::cmd("SET")
+        .arg("k")
+        .arg("v".repeat(20_000))
+        .exec(&mut server.client())
+        .unwrap();
+    let proxy = Proxy::start(&server);
+    proxy.throttle(Direction::FromServer, Some(50_000));
+    let mut client = redis::Client::open(proxy.uri())
+        .unwrap()
+        .get_connection()
+        .unwrap();
+    let started = std::time::Instant::now();
+    let value: String = redis::cmd("GET").arg("k").query(&mut client).unwrap();
+    assert_eq!(value.len(), 20_000);
+    assert!(
+        started.elapsed() >= std::time::Duration::from_millis(300),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+#[test]
+fn new_connections_go_where_they_are_redirected() {
+    let (one, other) = (
+        Server::start(Version::REDIS_7_0),
+        Server::start(Version::REDIS_7_0),
+    );
+    redis::cmd("SET")
+        .arg("who")
+        .arg("other")
+        .exec(&mut other.client())
+        .unwrap();
+    let proxy = Proxy::start(&one);
+    let ask = || -> Option<String> {
+        let mut client = redis::Client::open(proxy.uri())
+            .unwrap()
+            .get_connection()
+            .unwrap();
+        redis::cmd("GET").arg("who").query(&mut client).unwrap()
+    };
+    assert_eq!(ask(), None);
+    proxy.redirect(&other);
+    assert_eq!(ask().as_deref(), Some("other"));
+}

@@ -307,3 +307,30 @@ fn a_dump_is_checked_and_loaded_and_an_end_is_noticed() {
         check_rdb(version, &rdb_file).unwrap_err();
     }
 }
+
+#[test]
+fn a_server_runs_with_a_clock_of_its_own() {
+    for version in Version::all_available() {
+        let server = Server::builder(version).clock_shift_seconds(3600).start();
+        let (seconds, _): (u64, u64) = redis::cmd("TIME").query(&mut server.client()).unwrap();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let ahead = seconds.abs_diff(now.unwrap().as_secs());
+        assert!((3590..=3610).contains(&ahead), "{version}: {ahead} s");
+        // What expires is decided by that clock too.
+        redis::cmd("SET")
+            .arg("k")
+            .arg(1)
+            .arg("EX")
+            .arg(100)
+            .exec(&mut server.client())
+            .unwrap();
+        let ttl_ms: i64 = redis::cmd("PTTL")
+            .arg("k")
+            .query(&mut server.client())
+            .unwrap();
+        assert!(
+            (90_000..=100_000).contains(&ttl_ms),
+            "{version}: {ttl_ms} ms"
+        );
+    }
+}

@@ -162,7 +162,12 @@ impl Job {
         }
     }
 
-    pub(crate) fn big_rules(&self, site: &Arc<Site>, outlet: Outlet, ledger: &Arc<Ledger>) -> Rules {
+    pub(crate) fn big_rules(
+        &self,
+        site: &Arc<Site>,
+        outlet: Outlet,
+        ledger: &Arc<Ledger>,
+    ) -> Rules {
         let (prepared, options) = (&self.prepared, &self.prepared.options);
         let (target, bulk_len_max) = match &prepared.target {
             TargetEnd::Servers { site, bulk_len_max } => (site.clone(), *bulk_len_max),

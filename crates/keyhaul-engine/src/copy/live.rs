@@ -3,9 +3,12 @@
 
 use std::sync::{Arc, PoisonError};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::checkpoint::Earlier as InJournal;
 use crate::copy::resume::Earlier;
 use crate::copy::{Copied, Job};
+use crate::follow::FollowJob;
 use crate::follow::tracking::{self, Follows};
 use crate::ledger::Ledger;
 use crate::options::CopyOptions;
@@ -19,6 +22,39 @@ impl Job {
     /// Whether the source is followed.
     pub(super) fn is_live(&self) -> bool {
         self.prepared.options.live.is_some()
+    }
+
+    /// Whether the source is followed as a replica does it.
+    pub(super) fn follows_by_psync(&self) -> bool {
+        let reads_by_psync = matches!(
+            &self.prepared.source,
+            SourceEnd::Servers {
+                read_by: ReadBy::Psync,
+                ..
+            }
+        );
+        self.is_live() && reads_by_psync
+    }
+
+    /// Follows the source as a replica does it, until `end` is cancelled.
+    pub(super) async fn follow_by_psync(
+        self: &Arc<Self>,
+        ledger: &Arc<Ledger>,
+        end: &CancellationToken,
+    ) -> Result<Copied, GaveUp> {
+        let (Some(live), SourceEnd::Servers { site, sizes, .. }) =
+            (&self.prepared.options.live, &self.prepared.source)
+        else {
+            return Err(GaveUp);
+        };
+        let ends = (live.clone(), site.clone(), *sizes);
+        let following = FollowJob::open(self.clone(), ends, ledger.clone(), end.clone())?;
+        match following.run().await? {
+            true => ledger.end_synced(),
+            // What is missing is known to the next run.
+            false => ledger.stop.cancel(),
+        }
+        Ok(Copied::default())
     }
 
     /// Copies and follows, where that is what the job is and PSYNC is not to be had; `None`: it is not.

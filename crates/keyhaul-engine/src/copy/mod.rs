@@ -40,14 +40,14 @@ use crate::transform::KeyFilter;
 /// A copy job whose plan is made: both ends are known, nothing was written.
 #[derive(Debug)]
 pub struct Job {
-    prepared: Prepared,
-    filter: Arc<KeyFilter>,
-    identity: JobIdentity,
-    checkpoint: Option<Arc<Checkpoint>>,
+    pub(crate) prepared: Prepared,
+    pub(crate) filter: Arc<KeyFilter>,
+    pub(crate) identity: JobIdentity,
+    pub(crate) checkpoint: Option<Arc<Checkpoint>>,
     /// The processes of the target that all was copied to: node id and run id.
     settled: Mutex<Vec<(String, String)>>,
     /// What an earlier run left, until it is taken over.
-    earlier: Mutex<Earlier>,
+    pub(crate) earlier: Mutex<Earlier>,
     /// The keys of a job that is not about all of them.
     worked_on: Mutex<Vec<(u32, Bytes)>>,
 }
@@ -104,6 +104,19 @@ impl Job {
     /// Does it: functions, then keys, then the verification. When `stop` is cancelled, what is in
     /// flight is finished and the rest left.
     pub async fn run(self, progress: Arc<Progress>, stop: CancellationToken) -> Receipt {
+        Arc::new(self).run_shared(progress, stop).await
+    }
+
+    async fn run_shared(
+        self: &Arc<Self>,
+        progress: Arc<Progress>,
+        stop: CancellationToken,
+    ) -> Receipt {
+        // Who follows goes on for a moment when the end is asked for.
+        let (stop, end) = match self.follows_by_psync() {
+            true => (CancellationToken::new(), stop),
+            false => (stop.clone(), stop),
+        };
         let ledger = Arc::new(Ledger::new(progress, stop));
         if let Some(checkpoint) = &self.checkpoint {
             let _ = ledger.checkpoint.set(checkpoint.clone());
@@ -115,12 +128,12 @@ impl Job {
             TargetEnd::File(_) => None,
         };
 
-        let mut ran = self.copy_and_verify(&ledger).await;
+        let mut ran = self.copy_and_verify(&ledger, &end).await;
         if ran.is_whole && !self.is_live() && self.has_target_changed(&ledger).await {
             // What was verified before says nothing of the new process.
             if self.prepared.options.on_conflict == OnConflict::Replace {
                 ledger.begin_anew();
-                ran = self.copy_and_verify(&ledger).await;
+                ran = self.copy_and_verify(&ledger, &end).await;
             }
             if ran.is_whole && self.has_target_changed(&ledger).await {
                 ledger
@@ -142,16 +155,24 @@ impl Job {
             false => Phase::Done,
         });
         ledger.progress.live.stopped();
-        let saved = self.close_checkpoint(&ledger, is_stopped);
+        // Who follows can always be gone on with.
+        let saved = self.close_checkpoint(&ledger, is_stopped || self.follows_by_psync());
         let mut receipt = self.receipt(&ledger, ran);
         receipt.saved = saved;
         receipt
     }
 
-    async fn copy_and_verify(&self, ledger: &Arc<Ledger>) -> Ran {
+    async fn copy_and_verify(
+        self: &Arc<Self>,
+        ledger: &Arc<Ledger>,
+        end: &CancellationToken,
+    ) -> Ran {
         let began = Instant::now();
         ledger.progress.enter(Phase::Copying);
-        let copied = self.copy_until_settled(ledger).await;
+        let copied = match self.follows_by_psync() {
+            true => self.follow_by_psync(ledger, end).await,
+            false => self.copy_until_settled(ledger).await,
+        };
         let mut ran = Ran {
             is_whole: copied.is_ok(),
             copied: copied.unwrap_or_default(),

@@ -35,10 +35,12 @@ pub(super) fn identity(source: &Place, target: &Place, options: &CopyOptions) ->
     let names = (&options.db_map, &options.renames);
     let keys = (&options.scope, &options.key_types, &options.dbs);
     let rules = (options.mem_limit, options.on_conflict);
+    let live = options.live.as_ref();
+    let live = live.map_or(String::new(), |live| format!(" live {}", live.copies_first));
     JobIdentity {
         source: source.to_string(),
         target: target.to_string(),
-        options: format!("{patterns:?} {names:?} {keys:?} {rules:?}"),
+        options: format!("{patterns:?} {names:?} {keys:?} {rules:?}{live}"),
     }
 }
 
@@ -62,7 +64,7 @@ impl Job {
                 TargetEnd::Servers { .. }
             )
         );
-        if !is_resumable {
+        if !is_resumable && !self.follows_by_psync() {
             return Ok(());
         }
         let (checkpoint, earlier) =

@@ -9,16 +9,16 @@ use keyhaul_client::{Slot, SlotSet};
 
 use crate::follow::applied::Place;
 use crate::follow::command::{
-    Abilities, Args, Db, Deadline, How, Kind, KeyAt, Malformed, Spec, Split, carries_expiry,
-    deadline, how, keys, lookup, rewrite, selected_db, split, with_deadline,
+    Abilities, Args, Db, Deadline, Form, How, Kind, KeyAt, Malformed, Spec, Split, carries_expiry,
+    deadline, form, how, keys, lookup, rewrite, selected_db, split, with_deadline,
 };
 use crate::follow::compose::Composer;
 use crate::follow::guard::Guard;
 use crate::follow::lane::{Keys, Look, Sent};
 use crate::follow::marks::{Leave, Marks, SourceKey};
 use crate::follow::names::Names;
-use crate::follow::parser::Parser;
 use crate::follow::note::Note;
+use crate::follow::parser::Parser;
 use crate::follow::round::Round;
 use crate::follow::source_asks::SourceAsks;
 use crate::ledger::Ledger;
@@ -346,6 +346,7 @@ impl Hands {
         };
         let is_easy = is_plain
             && how == How::Verbatim
+            && !self.knows.abilities.may_change(spec)
             && self.composer.is_standalone()
             && self.slots.is_none()
             && self.marks.count() == 0
@@ -437,22 +438,27 @@ impl Hands {
                 }
             }
         };
+        let of_source = args;
         let args = &renamed.as_ref().map_or(*args, |written| written.args());
         let name = |key: &KeyAt| args.get(key.index).unwrap_or_default();
-        let lane = found.first().map_or(0, |key| self.composer.lane_of(name(key)));
+        let lane = found
+            .first()
+            .map_or(0, |key| self.composer.lane_of(name(key)));
         if !self.composer.is_standalone() {
             let mut out = BytesMut::new();
             let slot = |name: &[u8]| u16::try_from(Slot::of_key(name).index()).unwrap_or(0);
             match split(spec, args, found, slot, self.knows.abilities, &mut out) {
                 Split::Whole => {}
-                Split::Reread => return Decision::Mark(self.changed(args, db, found)),
+                Split::Reread => return Decision::Mark(self.changed(of_source, db, found)),
                 Split::Parts(_) if how != How::Verbatim => {
-                    return Decision::Mark(self.changed(args, db, found));
+                    return Decision::Mark(self.changed(of_source, db, found));
                 }
                 Split::Parts(parts) => {
                     let out = out.freeze();
                     let outs = parts.into_iter().map(|part| Out {
-                        lane: self.composer.lane_of(args.get(part.key).unwrap_or_default()),
+                        lane: self
+                            .composer
+                            .lane_of(args.get(part.key).unwrap_or_default()),
                         db: target_db,
                         bytes: out.slice(part.bytes),
                         count: part.commands,
@@ -464,7 +470,10 @@ impl Hands {
         if let (How::AbsoluteDeadline, Deadline::Absolute { at_ms }) = (how, deadline(spec, args)) {
             let mut written_ms = at_ms;
             for key in found.iter().filter(|key| key.role.changes()) {
-                written_ms = self.guard.admit(target_db, name(key), at_ms).max(written_ms);
+                written_ms = self
+                    .guard
+                    .admit(target_db, name(key), at_ms)
+                    .max(written_ms);
             }
             if written_ms != at_ms {
                 let mut out = BytesMut::new();
@@ -476,9 +485,22 @@ impl Hands {
                         bytes: out.freeze(),
                         count,
                     }]),
-                    None => Decision::Mark(self.changed(args, db, found)),
+                    None => Decision::Mark(self.changed(of_source, db, found)),
                 };
             }
+        }
+        let mut out = BytesMut::new();
+        match form(spec, args, self.knows.abilities, &mut out) {
+            Form::AsItIs => {}
+            Form::Commands(count) => {
+                return Decision::Written(vec![Out {
+                    lane,
+                    db: target_db,
+                    bytes: out.freeze(),
+                    count,
+                }]);
+            }
+            Form::Reread => return Decision::Mark(self.changed(of_source, db, found)),
         }
         match renamed {
             None => Decision::Verbatim {
@@ -533,9 +555,7 @@ impl Hands {
             return Ok(Some(Decision::Nothing));
         }
         let changed = all.into_iter().filter(|(_, changes)| *changes);
-        Ok(Some(Decision::Mark(
-            changed.map(|(key, _)| key).collect(),
-        )))
+        Ok(Some(Decision::Mark(changed.map(|(key, _)| key).collect())))
     }
 
     /// The keys that a command changes and that are followed.
@@ -579,7 +599,7 @@ impl Hands {
                 for out in outs {
                     let sent = (0..out.count).map(|_| Sent {
                         keys: keys(),
-                        look: Look::Absence(spec),
+                        look: Look::Absence(spec.of_written()),
                     });
                     let bytes = out.bytes;
                     self.composer
@@ -640,11 +660,7 @@ impl Hands {
     }
 
     /// Sends the commands as one transaction. `false`: that is not possible, and nothing was sent.
-    async fn execute_whole(
-        &mut self,
-        transaction: &Transaction,
-        end: u64,
-    ) -> Result<bool, GaveUp> {
+    async fn execute_whole(&mut self, transaction: &Transaction, end: u64) -> Result<bool, GaveUp> {
         let mut outs: Vec<(Out, &'static Spec)> = Vec::new();
         let mut slots = HashSet::new();
         for held in &transaction.commands {
@@ -674,7 +690,7 @@ impl Hands {
                     spec,
                 )),
                 Decision::Written(written) => {
-                    outs.extend(written.into_iter().map(|out| (out, spec)));
+                    outs.extend(written.into_iter().map(|out| (out, spec.of_written())));
                 }
             }
             if !self.composer.is_standalone() {
@@ -865,7 +881,11 @@ impl Hands {
     /// Makes sure that the target has the db, before anything is sent behind a SELECT of it.
     async fn check_db(&mut self) -> Result<(), GaveUp> {
         let db = self.names.target_db(self.db);
-        let is_taken = self.names.dbs.as_ref().is_none_or(|dbs| dbs.contains(&self.db));
+        let is_taken = self
+            .names
+            .dbs
+            .as_ref()
+            .is_none_or(|dbs| dbs.contains(&self.db));
         if self.known_dbs.contains(&db) || !is_taken {
             return Ok(());
         }

@@ -118,7 +118,9 @@ impl Composer {
         let (inlet, portions) = mpsc::channel(QUEUE);
         let mut known = self.processes.iter();
         let run_id = known.find(|(id, _)| *id == node_id);
-        let run_id = run_id.map(|(_, run)| run.clone()).filter(|run| !run.is_empty());
+        let run_id = run_id
+            .map(|(_, run)| run.clone())
+            .filter(|run| !run.is_empty());
         let lane = CommandLane::new(self.tools.clone(), node_id.clone(), run_id, portions);
         self.tasks.spawn(lane.run());
         LaneOut {
@@ -158,7 +160,9 @@ impl Composer {
 
     /// Whether so many commands are held that they should go.
     pub(crate) fn is_full(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.sent.len() >= COMMANDS_MAX)
+        self.lanes
+            .iter()
+            .any(|lane| lane.sent.len() >= COMMANDS_MAX)
     }
 
     /// Whether nothing is held.

@@ -151,12 +151,17 @@ async fn change_paused(
                 _ if told < 0 => false,
                 ExpiryCommand::Absolute => told == from,
                 ExpiryCommand::Relative => {
-                    now_ms.saturating_add(told).abs_diff(from) <= RELATIVE_TOLERANCE_MS.unsigned_abs()
+                    now_ms.saturating_add(told).abs_diff(from)
+                        <= RELATIVE_TOLERANCE_MS.unsigned_abs()
                 }
             };
             if is_expected {
                 let at = Bytes::from(to.to_string());
-                commands.push(vec![Bytes::from_static(b"PEXPIREAT"), record.key.clone(), at]);
+                commands.push(vec![
+                    Bytes::from_static(b"PEXPIREAT"),
+                    record.key.clone(),
+                    at,
+                ]);
             }
         }
         if !commands.is_empty() {

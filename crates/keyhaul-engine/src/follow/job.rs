@@ -35,7 +35,7 @@ use crate::follow::sweep::{Sweep, Tools};
 use crate::ledger::{Ledger, NotMovedListener};
 use crate::options::LiveOptions;
 use crate::patience::{GaveUp, Patience};
-use crate::prepare::{SizeRules, TargetEnd};
+use crate::prepare::{SizeRules, TargetEnd, first_facts};
 use crate::progress::Phase;
 use crate::site::Site;
 use crate::source::rounds::topology_now;
@@ -98,10 +98,7 @@ impl FollowJob {
             db_map: options.db_map.clone(),
             renames: options.renames.clone(),
         };
-        let state_dir = job
-            .checkpoint
-            .as_ref()
-            .and(options.state_dir.as_deref());
+        let state_dir = job.checkpoint.as_ref().and(options.state_dir.as_deref());
         let folder = LiveFolder::open(state_dir, job.identity.id());
         let folder = folder.map_err(|e| halt(&ledger, &e))?;
         let earlier = {
@@ -217,9 +214,7 @@ impl FollowJob {
                 }
             }
         }
-        self.folder
-            .note(&now)
-            .map_err(|e| halt(&self.ledger, &e))?;
+        self.folder.note(&now).map_err(|e| halt(&self.ledger, &e))?;
         self.facts = now;
         let knows = self.target_knows().await?;
         let drain = CancellationToken::new();
@@ -290,8 +285,7 @@ impl FollowJob {
     /// Slots that move on the source end the round: what two nodes say of one key has no order.
     async fn look_at_slots(&self, before: &Topology, round: &Round) {
         match self.source.routing.refresh_now().await {
-            Ok(()) => {
-                let now = self.source.routing.topology();
+            Ok(now) => {
                 if !now.open_slots.is_empty() || layout(&now) != layout(before) {
                     round.begin_again("slots move on the source".into());
                 }
@@ -333,9 +327,7 @@ impl FollowJob {
             match self.try_target_knows().await {
                 Ok(knows) => return Ok(knows),
                 Err(e) => {
-                    self.target
-                        .recover(&e, &mut patience, &self.ledger)
-                        .await?;
+                    self.target.recover(&e, &mut patience, &self.ledger).await?;
                 }
             }
         }
@@ -359,11 +351,7 @@ impl FollowJob {
             });
         }
         let commands = commands.unwrap_or_default();
-        let abilities = Abilities {
-            // SET took PXAT in the version that brought GETEX (Redis 6.2).
-            set_pxat: commands.contains(&b"GETEX"[..]),
-            msetex: commands.contains(&b"MSETEX"[..]),
-        };
+        let abilities = Abilities::of_commands(|name| commands.contains(name.as_bytes()));
         Ok(TargetKnows {
             commands,
             abilities,
@@ -403,7 +391,9 @@ impl FollowJob {
         }
         self.lock_barred()
             .push((slots.slots.clone(), marks.clone()));
-        let ahead = self.job.plan().target_ahead_ms();
+        let ahead = first_facts(&self.job.plan().target).clock_ahead_ms;
+        // Rounded up: what is held too long is held none the worse.
+        let ahead = ahead.map_or(0, |ms| ms.ceil() as i64);
         let guard = Arc::new(Guard::new(deadlines, ahead));
         let view = Arc::new(SourceView::default());
         let intake = self.intake(slots, &from, resumes, &status);
@@ -463,7 +453,10 @@ impl FollowJob {
     ) -> Intake {
         let options = IntakeOptions {
             site: self.source.clone(),
-            node: NodeChoice::of(&self.source, slots.slots.iter().next()),
+            node: match (self.source.routing.mode(), slots.slots.iter().next()) {
+                (Mode::Cluster, Some(slot)) => NodeChoice::Slot(slot),
+                _ => NodeChoice::Standalone,
+            },
             retry_for: self.job.prepared.options.retry_for,
             spool_dir: Some(self.folder.of_shard(slots.first, "spool")),
             spool_bytes_max: self.live.spool_bytes_max,

@@ -154,7 +154,8 @@ impl Shard {
                 self.view.set(self.intake.node(), &replid);
                 self.clock.clear();
                 let ledger = self.ledger.clone();
-                self.note.change(&ledger, |position| position.replid = replid)
+                self.note
+                    .change(&ledger, |position| position.replid = replid)
             }
             Event::Bytes { first, bytes } => {
                 let end = first + bytes.len() as u64 - 1;

@@ -46,7 +46,9 @@ pub(super) fn combinations(
 /// Options that do not go together with following the source.
 fn live(options: &CopyOptions, from_file: bool, to_file: bool) -> Result<(), PlanError> {
     if from_file || to_file {
-        return refuse("--mode live needs servers on both ends: a file neither changes nor follows");
+        return refuse(
+            "--mode live needs servers on both ends: a file neither changes nor follows",
+        );
     }
     if options.on_conflict != OnConflict::Replace {
         return refuse(

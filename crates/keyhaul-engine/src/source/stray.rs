@@ -165,16 +165,14 @@ impl StrayReader {
             KeyRead::Whole {
                 payload,
                 expire_at_ms,
-            } => {
-                Ok(Next::Done(match outlet.takes_type(&payload) {
-                    true => {
-                        let payload = Payload::Whole(payload);
-                        let usage = Usage::default();
-                        Some(outlet.entry(db, key.clone(), payload, expire_at_ms, usage))
-                    }
-                    false => outlet.absent(db, key),
-                }))
-            }
+            } => Ok(Next::Done(match outlet.takes_type(&payload) {
+                true => {
+                    let payload = Payload::Whole(payload);
+                    let usage = Usage::default();
+                    Some(outlet.entry(db, key.clone(), payload, expire_at_ms, usage))
+                }
+                false => outlet.absent(db, key),
+            })),
             KeyRead::Large {
                 payload_bytes,
                 expire_at_ms,

@@ -1,7 +1,7 @@
 //! The list of keys that were not moved: every one of them, in bounded memory.
 
-use std::fs::File;
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufRead, BufReader, BufWriter, Seek, Write};
 use std::sync::{Mutex, PoisonError};
@@ -111,7 +111,9 @@ impl NotMovedList {
                 inner.void.insert(line);
                 inner.count -= 1;
                 let text = key_text(key);
-                inner.first.retain(|listed| (listed.db, &listed.key) != (db, &text));
+                inner
+                    .first
+                    .retain(|listed| (listed.db, &listed.key) != (db, &text));
                 Tried::TakenOff
             }
             (_, Some(_)) => Tried::Listed,
@@ -217,7 +219,12 @@ mod tests {
         }
         assert!(!list.add(0, b"b", "second".into()));
         let tried = ["a", "b", "x", "c"].map(|name| list.tried(0, name.as_bytes()));
-        let expected = [Tried::TakenOff, Tried::Listed, Tried::NotListed, Tried::Listed];
+        let expected = [
+            Tried::TakenOff,
+            Tried::Listed,
+            Tried::NotListed,
+            Tried::Listed,
+        ];
         assert_eq!(tried, expected);
         assert!(list.add(0, b"a", "third".into()));
         let mut finished = list.finish();

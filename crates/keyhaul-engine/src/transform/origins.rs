@@ -76,7 +76,10 @@ mod tests {
             let text = |(db, name): (u32, Bytes)| format!("{db} {}", name.escape_ascii());
             keys.into_iter().map(text).collect()
         };
-        assert_eq!(shown(&origins, 0, "b:1"), ["0 b:1", "0 a:1", "3 b:1", "3 a:1"]);
+        assert_eq!(
+            shown(&origins, 0, "b:1"),
+            ["0 b:1", "0 a:1", "3 b:1", "3 a:1"]
+        );
         assert_eq!(shown(&origins, 7, "x"), ["1 x", "7 x"]);
         assert_eq!(shown(&origins, 2, "a:1"), Vec::<String>::new());
         assert_eq!(shown(&origins, 1, "x"), Vec::<String>::new());

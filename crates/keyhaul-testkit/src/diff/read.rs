@@ -118,6 +118,11 @@ pub(super) fn values(keyspace: &mut Keyspace, keys: &[(Name, &str)]) -> Vec<Valu
             let indexes: Vec<usize> = readable.iter().map(|(index, _)| *index).collect();
             read_field_expiry(node, db, keys, &indexes, &mut values);
         }
+        for (index, _) in &readable {
+            if let Value::Vectors(members) = &mut values[*index] {
+                read_vectors(node, db, &keys[*index].0.key, members);
+            }
+        }
     }
     values
 }
@@ -130,6 +135,8 @@ fn read_command(key: &[u8], kind: &str) -> Option<Cmd> {
         "set" => ("SMEMBERS", &[]),
         "hash" => ("HGETALL", &[]),
         "zset" => ("ZRANGE", &["0", "-1", "WITHSCORES"]),
+        // All members, each once; their vectors and attributes follow by read_vectors.
+        "vectorset" => ("VRANDMEMBER", &["1000000"]),
         // COUNT 0 means all entries and all pending ones.
         "stream" => {
             let mut command = cmd("XINFO");
@@ -177,6 +184,21 @@ fn read_field_expiry(
                 field.expire_at_ms = Some(at_ms).filter(|&at_ms| at_ms > NO_EXPIRY);
             }
         }
+    }
+}
+
+/// Puts the vector as text, as the server shows it, and the attributes beside each member.
+fn read_vectors(node: &mut Node, db: u32, key: &[u8], members: &mut [(Vec<u8>, String)]) {
+    let mut pipe = redis::pipe();
+    for (member, _) in members.iter() {
+        pipe.cmd("VEMB").arg(key).arg(member);
+        pipe.cmd("VGETATTR").arg(key).arg(member);
+    }
+    let mut replies = query(node, db, &pipe).into_iter();
+    for (_, shown) in members {
+        let vector: Vec<String> = parse(replies.next().expect("a reply for each command"));
+        let attributes: Option<String> = parse(replies.next().expect("a reply for each command"));
+        *shown = format!("{} {}", vector.join(" "), attributes.unwrap_or_default());
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Consumers' seen and active times are not compared: every look at a stream changes them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::DiffOptions;
 use super::value::{bytes, elements, fields, sequence_difference, show};
@@ -14,6 +14,8 @@ pub(super) struct Stream {
     facts: BTreeMap<String, String>,
     /// Named facts that came with Redis 7.0; compared where both sides have them.
     counters: BTreeMap<String, String>,
+    /// Consumers to whom nothing is pending: their names as facts.
+    idle_consumers: BTreeSet<String>,
 }
 
 /// Id, then fields and values in turn.
@@ -28,6 +30,7 @@ impl Stream {
             entries: Vec::new(),
             facts: BTreeMap::new(),
             counters: BTreeMap::new(),
+            idle_consumers: BTreeSet::new(),
         };
         for entry in elements(take(&mut reply, "entries")) {
             let mut parts = elements(entry).into_iter();
@@ -78,17 +81,18 @@ impl Stream {
             let mut consumer = fields(consumer);
             let consumer_name = show(&bytes(take(&mut consumer, "name")));
             let count = elements(take(&mut consumer, "pending")).len();
-            self.facts.insert(
-                format!("group {name} consumer {consumer_name}"),
-                format!("{count} pending"),
-            );
+            let fact = format!("group {name} consumer {consumer_name}");
+            if count == 0 {
+                self.idle_consumers.insert(fact.clone());
+            }
+            self.facts.insert(fact, format!("{count} pending"));
         }
     }
 
     /// The first parts that differ, as text. None if equal.
-    pub(super) fn first_difference(
-        &self,
-        other: &Stream,
+    pub(super) fn first_difference<'a>(
+        &'a self,
+        other: &'a Stream,
         options: &DiffOptions,
     ) -> Option<(String, String)> {
         let show_entry = |(id, fields): &Entry| {
@@ -101,9 +105,16 @@ impl Stream {
             return Some(difference);
         }
         let names = self.facts.keys().chain(other.facts.keys());
+        let left_out = |stream: &Stream, name: &String| {
+            options.ignore_idle_consumers && stream.idle_consumers.contains(name)
+        };
+        let fact = |stream: &'a Stream, name: &String| {
+            let there = stream.facts.get(name);
+            there.filter(|_| !left_out(stream, name))
+        };
         let differing_fact = names
             .into_iter()
-            .find(|name| self.facts.get(*name) != other.facts.get(*name));
+            .find(|name| fact(self, name) != fact(other, name));
         if let Some(name) = differing_fact {
             return Some(both_sides(
                 name,

@@ -19,6 +19,8 @@ pub(super) enum Value {
     /// In the server's order: by score, then by member.
     Zset(Vec<(Vec<u8>, Vec<u8>)>),
     Stream(Stream),
+    /// Sorted by member; vector and attributes as text.
+    Vectors(Vec<(Vec<u8>, String)>),
     /// Of a type that no command shows.
     Unreadable,
 }
@@ -58,6 +60,12 @@ impl Value {
             }
             "zset" => Value::Zset(pairs(list(reply)).collect()),
             "stream" => Value::Stream(Stream::decode(reply)),
+            "vectorset" => {
+                let mut members = list(reply);
+                members.sort_unstable();
+                let members = members.into_iter().map(|member| (member, String::new()));
+                Value::Vectors(members.collect())
+            }
             _ => panic!("no command reads a {kind}"),
         }
     }
@@ -83,6 +91,11 @@ impl Value {
                     format!("{} score {}", show(member), score.escape_ascii())
                 };
                 sequence_difference(a, b, |a, b| a.0 == b.0 && same_score(&a.1, &b.1), show)
+            }
+            (Value::Vectors(a), Value::Vectors(b)) => {
+                let show_vector =
+                    |(member, vector): &(Vec<u8>, String)| format!("{} {vector}", show(member));
+                sequence_difference(a, b, |a, b| a == b, show_vector)
             }
             (Value::Stream(a), Value::Stream(b)) => a.first_difference(b, options),
             _ => Some((

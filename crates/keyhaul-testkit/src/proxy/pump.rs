@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use super::{Direction, Shared, Upstream};
 
@@ -88,7 +89,8 @@ pub(super) fn run(
 ) {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
-        let length = match source.read(&mut buffer) {
+        let rate = shared.lock().flow(direction).bytes_per_second;
+        let length = match source.read(&mut buffer[..piece_bytes(rate)]) {
             Ok(0) => {
                 // The other direction may still have something to say.
                 target.close_write();
@@ -107,6 +109,9 @@ pub(super) fn run(
             target.close();
             return;
         }
+        if let Some(rate) = rate {
+            std::thread::sleep(Duration::from_secs_f64(length as f64 / f64::from(rate)));
+        }
     }
     // When both directions are done, nothing refers to the connection any more.
     if direction == Direction::FromServer {
@@ -114,6 +119,12 @@ pub(super) fn run(
         source.close();
         target.close();
     }
+}
+
+/// How much is passed on at a time: a fiftieth of what a second allows.
+fn piece_bytes(bytes_per_second: Option<u32>) -> usize {
+    let piece = bytes_per_second.map_or(BUFFER_BYTES, |rate| (rate / 50) as usize);
+    piece.clamp(1, BUFFER_BYTES)
 }
 
 /// Waits while the proxy is stalled, then counts and decides. None when the proxy is closing.

@@ -19,6 +19,7 @@ pub struct ServerBuilder {
     acl_users: Vec<(String, String)>,
     args: Vec<(String, String)>,
     pub(super) dump: Option<PathBuf>,
+    pub(super) clock_shift_seconds: i64,
 }
 
 /// What the server program is run as; decides which ports must be free.
@@ -48,6 +49,7 @@ impl ServerBuilder {
             acl_users: Vec::new(),
             args: Vec::new(),
             dump: None,
+            clock_shift_seconds: 0,
         }
     }
 
@@ -61,6 +63,13 @@ impl ServerBuilder {
     /// Loads a copy of this RDB file when it starts.
     pub fn dump(mut self, rdb_file: &Path) -> ServerBuilder {
         self.dump = Some(rdb_file.into());
+        self
+    }
+
+    /// Sets the server's clock ahead by so many seconds, or back. Needs a C compiler (`cc`), which building Rust
+    /// programs needs too.
+    pub fn clock_shift_seconds(mut self, seconds: i64) -> ServerBuilder {
+        self.clock_shift_seconds = seconds;
         self
     }
 

@@ -6,6 +6,7 @@ pub(crate) mod big;
 pub(crate) mod compare;
 pub(crate) mod copying;
 pub(crate) mod keystats;
+pub(crate) mod live;
 pub(crate) mod rdb;
 pub(crate) mod rights;
 pub(crate) mod running;

@@ -23,6 +23,7 @@ use bytes::BytesMut;
 use keyhaul_resp::encode;
 
 use super::Args;
+use super::form::{Abilities, command};
 use super::table::{Clock, Does, Spec};
 
 /// When what a command writes expires.
@@ -65,15 +66,6 @@ pub(crate) enum How {
     RelativeDeadline,
     /// It must not be sent: its keys are read again.
     Reread,
-}
-
-/// Which forms the target takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Abilities {
-    /// SET with PXAT: Redis >= 6.2, Valkey.
-    pub(crate) set_pxat: bool,
-    /// MSETEX: Redis >= 8.4, Valkey >= 9.1.
-    pub(crate) msetex: bool,
 }
 
 /// What may be done with a command whose arguments are all held. (One that is cut short has to be read again.)
@@ -181,7 +173,13 @@ pub(crate) fn with_deadline(
     }
 }
 
-fn set(key: &[u8], value: &[u8], at: &[u8], abilities: Abilities, out: &mut BytesMut) -> usize {
+pub(super) fn set(
+    key: &[u8],
+    value: &[u8],
+    at: &[u8],
+    abilities: Abilities,
+    out: &mut BytesMut,
+) -> usize {
     if abilities.set_pxat {
         encode::command(out, &[b"SET", key, value, b"PXAT", at]);
         1
@@ -205,12 +203,6 @@ fn set_many(args: &Args<'_>, at: &[u8], abilities: Abilities, out: &mut BytesMut
         count += set(args.get(index)?, args.get(index + 1)?, at, abilities, out);
     }
     Some(count)
-}
-
-/// Appends a command whose number of arguments is not known beforehand.
-fn command<'a>(out: &mut BytesMut, args: impl Iterator<Item = &'a [u8]> + Clone) {
-    encode::array_header(out, args.clone().count());
-    args.for_each(|arg| encode::bulk(out, arg));
 }
 
 /// Where the pairs of MSETEX end.
@@ -280,7 +272,7 @@ fn option(args: &Args<'_>, first: usize, end: usize) -> Option<Moment> {
 }
 
 /// Of SET: Valkey >= 8.1 (IFEQ), Redis >= 8.4 (all of them).
-fn is_comparison(word: &[u8]) -> bool {
+pub(super) fn is_comparison(word: &[u8]) -> bool {
     let words = [&b"IFEQ"[..], b"IFNE", b"IFDEQ", b"IFDNE"];
     words.iter().any(|known| word.eq_ignore_ascii_case(known))
 }

@@ -46,7 +46,7 @@ pub(crate) fn carries_expiry(spec: &Spec, args: &Args<'_>) -> Option<Carry> {
 pub(crate) fn clears_expiry(spec: &Spec, args: &Args<'_>) -> bool {
     match spec.does {
         Does::Replace | Does::Delete | Does::SetMany | Does::Persist => true,
-        Does::Change => spec.name == "GETDEL",
+        Does::SetAbsent | Does::TakeValue => true,
         Does::Set => deadline(spec, args) == Deadline::None && !has_option(args, 3, "KEEPTTL"),
         Does::SetManyExpire => {
             let options = many_end(args).unwrap_or(args.len());

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::Args;
 use super::kind::db;
-use super::table::{KeysAt, Spec};
+use super::table::{Does, KeysAt, Spec};
 
 /// An argument that is a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,8 @@ pub(crate) fn keys(spec: &Spec, args: &Args<'_>, out: &mut Vec<KeyAt>) -> Result
     } else {
         Malformed::Form
     })?;
-    if out.is_empty() {
+    // A script may name none.
+    if out.is_empty() && spec.does != Does::Eval {
         return Err(Malformed::Form);
     }
     for key in out {

@@ -2,7 +2,20 @@
 
 use keyhaul_resp::Token;
 
-use super::table::{Does, Spec};
+use super::table::{Does, Spec, find};
+
+impl Spec {
+    /// What replies are held against by [`shows_absence`] that answer commands which were written for this one: its parts, or the same in another
+    /// form.
+    pub(crate) fn of_written(&'static self) -> &'static Self {
+        let other = match self.does {
+            // HSET says 0 of what was there, SADD too: a name whose replies show nothing.
+            Does::MoveMember | Does::FieldsSetExpire => find(b"HSET"),
+            _ => None,
+        };
+        other.unwrap_or(self)
+    }
+}
 
 /// One token of the reply to a command out of a stream shows that the target did not do what the source has done: the key or the
 /// field was not there, or a condition was not met. The key has to be read again.
@@ -18,18 +31,19 @@ pub(crate) fn shows_absence(spec: &Spec, reply: &Token) -> bool {
         Does::Set => *reply == Token::Null,
         // MSETNX; MSET never says 0.
         Does::SetMany | Does::SetManyExpire => zero,
-        // No such field (of an array, one of them). 0 is a condition that was not met: Valkey names such fields too.
+        // No such field (of an array, one of them). The source may not have had it either: HPERSIST, and all that Valkey sends, names
+        // fields that were not there (seen); then the key is read again in vain. 0 is a condition that was not met.
         Does::FieldsExpire(_) | Does::FieldsPersist => matches!(reply, Token::Int(-2)),
         // FNX or FXX was not met.
         Does::FieldsSetExpire => zero,
-        Does::Replace if spec.name == "SETNX" => zero,
-        Does::Change => match spec.name {
-            "LPUSHX" | "RPUSHX" | "HSETNX" => zero,
-            "LINSERT" => zero || matches!(reply, Token::Int(-1)),
-            "LPOP" | "RPOP" | "RPOPLPUSH" | "LMOVE" => *reply == Token::Null,
-            "ZPOPMIN" | "ZPOPMAX" => matches!(reply, Token::Array(0)),
-            _ => false,
-        },
+        Does::SetAbsent | Does::PushPresent | Does::SetFieldAbsent => zero,
+        Does::Insert => zero || matches!(reply, Token::Int(-1)),
+        Does::PopFirst | Does::PopLast | Does::MoveElement | Does::MoveElementFrom => {
+            *reply == Token::Null
+        }
+        Does::PopScored => matches!(reply, Token::Array(0)),
+        // An entry that was deleted: Redis 7.0 and newer do not keep it pending, older ones do (seen).
+        _ if spec.name == "XCLAIM" => matches!(reply, Token::Array(0)),
         _ => false,
     }
 }

@@ -5,7 +5,8 @@ use std::ops::Range;
 use bytes::BytesMut;
 use keyhaul_resp::encode;
 
-use super::deadline::{Abilities, Deadline, deadline, has_option, many_end, with_deadline};
+use super::deadline::{Deadline, deadline, has_option, many_end, with_deadline};
+use super::form::Abilities;
 use super::table::{Does, Spec};
 use super::{Args, KeyAt, Written};
 

@@ -78,6 +78,29 @@ pub(super) enum Does {
     Copy,
     Move,
     MoveMember,
+    /// `SETNX`
+    SetAbsent,
+    /// `GETDEL`
+    TakeValue,
+    SetFieldAbsent,
+    /// `LPUSHX`
+    PushPresent,
+    Insert,
+    PopFirst,
+    PopLast,
+    PopScored,
+    /// `RPOPLPUSH`
+    MoveElement,
+    /// `LMOVE`
+    MoveElementFrom,
+    /// `HGETDEL`
+    FieldsTake,
+    AddEntry,
+    TrimEntries,
+    DeleteEntries,
+    AckEntries,
+    Group,
+    SetLastId,
     JsonSetMany,
     SeriesAdd,
     SeriesAddMany,
@@ -196,11 +219,11 @@ static SPECS: [Spec; ROWS] = [
     row("MIGRATE", Migrated, Uncertain),
     // Strings.
     row("SET", KEY, Set),
-    row("SETNX", KEY, Replace),
+    row("SETNX", KEY, SetAbsent),
     row("SETEX", KEY, SetExpire(Clock::Seconds)),
     row("PSETEX", KEY, SetExpire(Clock::Millis)),
     row("GETSET", KEY, Replace),
-    row("GETDEL", At(1, Remove), Change),
+    row("GETDEL", At(1, Remove), TakeValue),
     row("GETEX", KEY, GetExpire),
     row("MSET", PAIRS, SetMany),
     row("MSETNX", PAIRS, SetMany),
@@ -223,20 +246,20 @@ static SPECS: [Spec; ROWS] = [
     // Lists.
     row("LPUSH", KEY, Change),
     row("RPUSH", KEY, Change),
-    row("LPUSHX", KEY, Change),
-    row("RPUSHX", KEY, Change),
-    row("LINSERT", KEY, Change),
+    row("LPUSHX", KEY, PushPresent),
+    row("RPUSHX", KEY, PushPresent),
+    row("LINSERT", KEY, Insert),
     row("LSET", KEY, Change),
     row("LREM", KEY, Change),
     row("LTRIM", KEY, Change),
-    row("LPOP", KEY, Change),
-    row("RPOP", KEY, Change),
+    row("LPOP", KEY, PopFirst),
+    row("RPOP", KEY, PopLast),
     row("LMPOP", numbered(1, 1), Uncertain),
     row("BLMPOP", numbered(2, 1), Uncertain),
     row("BLPOP", ALL_BUT_LAST, Uncertain),
     row("BRPOP", ALL_BUT_LAST, Uncertain),
-    row("RPOPLPUSH", Pair(Write, Write), Change),
-    row("LMOVE", Pair(Write, Write), Change),
+    row("RPOPLPUSH", Pair(Write, Write), MoveElement),
+    row("LMOVE", Pair(Write, Write), MoveElementFrom),
     row("BRPOPLPUSH", Pair(Write, Write), Uncertain),
     row("BLMOVE", Pair(Write, Write), Uncertain),
     // Sets.
@@ -250,11 +273,11 @@ static SPECS: [Spec; ROWS] = [
     // Hashes.
     row("HSET", KEY, Change),
     row("HMSET", KEY, Change),
-    row("HSETNX", KEY, Change),
+    row("HSETNX", KEY, SetFieldAbsent),
     row("HINCRBY", KEY, Change),
     row("HINCRBYFLOAT", KEY, Change),
     row("HDEL", KEY, Change),
-    row("HGETDEL", KEY, Change),
+    row("HGETDEL", KEY, FieldsTake),
     row("HSETEX", KEY, FieldsSetExpire),
     row("HGETEX", KEY, FieldsGetExpire),
     row("HEXPIRE", KEY, FieldsExpire(Clock::Seconds)),
@@ -269,8 +292,8 @@ static SPECS: [Spec; ROWS] = [
     row("ZREMRANGEBYRANK", KEY, Change),
     row("ZREMRANGEBYSCORE", KEY, Change),
     row("ZREMRANGEBYLEX", KEY, Change),
-    row("ZPOPMIN", KEY, Change),
-    row("ZPOPMAX", KEY, Change),
+    row("ZPOPMIN", KEY, PopScored),
+    row("ZPOPMAX", KEY, PopScored),
     row("ZMPOP", numbered(1, 1), Uncertain),
     row("BZMPOP", numbered(2, 1), Uncertain),
     row("BZPOPMIN", ALL_BUT_LAST, Uncertain),
@@ -284,18 +307,18 @@ static SPECS: [Spec; ROWS] = [
     row("GEORADIUSBYMEMBER", Geo, Replace),
     row("GEOSEARCHSTORE", Pair(Write, Read), Replace),
     // Streams.
-    row("XADD", KEY, Change),
+    row("XADD", KEY, AddEntry),
     row("XDEL", KEY, Change),
-    row("XDELEX", KEY, Change),
-    row("XTRIM", KEY, Change),
-    row("XSETID", KEY, Change),
+    row("XDELEX", KEY, DeleteEntries),
+    row("XTRIM", KEY, TrimEntries),
+    row("XSETID", KEY, SetLastId),
     row("XCFGSET", KEY, Change),
     row("XACK", KEY, Change),
-    row("XACKDEL", KEY, Change),
+    row("XACKDEL", KEY, AckEntries),
     row("XCLAIM", KEY, Change),
     row("XAUTOCLAIM", KEY, Uncertain),
     row("XREADGROUP", Streams, Uncertain),
-    row("XGROUP", At(2, Write), Change),
+    row("XGROUP", At(2, Write), Group),
     // Vector sets.
     row("VADD", KEY, Change),
     row("VREM", KEY, Change),
@@ -401,6 +424,11 @@ pub(super) fn find(name: &[u8]) -> Option<&'static Spec> {
         place = (place + 1) % PLACES;
     }
     None
+}
+
+#[cfg(test)]
+pub(super) fn rows() -> &'static [Spec] {
+    &SPECS
 }
 
 #[cfg(test)]

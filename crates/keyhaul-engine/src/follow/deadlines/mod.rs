@@ -23,6 +23,7 @@
 
 mod bucket;
 mod due;
+mod files;
 mod frame;
 mod log;
 mod store;
@@ -67,7 +68,7 @@ pub(crate) struct Record {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Work {
     /// Their time has come near: where the target's expiry is exactly `at_ms` it becomes `held_ms`. To be done behind every
-    /// command that was sent for a deadline admitted more than [`EARLY_MS`] ago.
+    /// command whose deadline was admitted more than a minute ago.
     Hold(Vec<Record>),
     /// All that the source did up to their time is applied: where the target's expiry is exactly `held_ms` it becomes
     /// `at_ms`. Some may never have been held.
@@ -85,6 +86,15 @@ impl Deadlines {
     /// Those of the disk; [`io::ErrorKind::InvalidData`] if what is there was not written so.
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
         Ok(Self(Mutex::new(Store::open(folder)?)))
+    }
+
+    /// Opens the folder without what an earlier run left in it, whatever that is.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(crate) fn begin_anew(folder: &Path) -> io::Result<Self> {
+        store::remove(folder)?;
+        Self::open(folder)
     }
 
     /// Forgets everything: a new snapshot begins.

@@ -51,13 +51,15 @@ impl Clash {
                     self.ledger.not_moved.try_again(db, &name);
                     if is_there {
                         let text = key_text(&first.1);
-                        let reason = format!("becomes the same key as \"{text}\" of db {}", first.0);
+                        let reason =
+                            format!("becomes the same key as \"{text}\" of db {}", first.0);
                         self.ledger.not_moved(db, &name, reason);
                     }
                     self.ledger.tried_again(db, &name);
                     // Something older may have been written for this one meanwhile.
                     let (db, name) = first;
-                    self.dirty.tell(self.shard, [ToldKey { db: Some(db), name }]);
+                    self.dirty
+                        .tell(self.shard, [ToldKey { db: Some(db), name }]);
                 }
                 _ => left.push(name),
             }

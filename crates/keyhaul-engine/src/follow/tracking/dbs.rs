@@ -18,7 +18,10 @@ impl Dbs {
     ///
     /// # Errors
     /// Those of the connection.
-    pub(super) async fn refresh(&mut self, connection: &mut ReadConnection) -> Result<(), ClientError> {
+    pub(super) async fn refresh(
+        &mut self,
+        connection: &mut ReadConnection,
+    ) -> Result<(), ClientError> {
         if let Self::All(found) = self {
             found.extend(connection.dbs_with_keys().await?);
         }

@@ -98,7 +98,9 @@ impl Dirty {
             inner.tell(shard, key, now);
             if inner.bytes > self.bytes_max {
                 let waiting = inner.keys.len();
-                inner.give_up(format!("{waiting} changed keys were waiting, and there is no room for more"));
+                inner.give_up(format!(
+                    "{waiting} changed keys were waiting, and there is no room for more"
+                ));
             }
         }
         drop(inner);
@@ -221,7 +223,12 @@ impl Inner {
     }
 
     /// Keys that are due; else when the next one is, if one waits.
-    fn take(&mut self, shard: usize, most: usize, now: Instant) -> Result<Vec<Taken>, Option<Instant>> {
+    fn take(
+        &mut self,
+        shard: usize,
+        most: usize,
+        now: Instant,
+    ) -> Result<Vec<Taken>, Option<Instant>> {
         let Some(queue) = self.shards.get_mut(shard) else {
             return Err(None);
         };
@@ -375,7 +382,10 @@ mod tests {
             db: Some(db),
             ..key(name)
         };
-        dirty.tell(0, [of("a", 1), of("b", 1), of("a", 1), of("b", 2), of("c", 3)]);
+        dirty.tell(
+            0,
+            [of("a", 1), of("b", 1), of("a", 1), of("b", 2), of("c", 3)],
+        );
         dirty.tell(0, [key("c")]);
         let taken = dirty.take(0, 10).await;
         let dbs: Vec<_> = taken.iter().map(|taken| taken.db).collect();

@@ -44,14 +44,19 @@ impl Extras {
     /// # Errors
     /// [`GaveUp`] when the job was halted or is to stop.
     pub(super) async fn run(self, closing: CancellationToken) -> Result<(), GaveUp> {
-        closing.run_until_cancelled(self.find()).await.unwrap_or(Ok(()))
+        closing
+            .run_until_cancelled(self.find())
+            .await
+            .unwrap_or(Ok(()))
     }
 
     async fn find(&self) -> Result<(), GaveUp> {
         let Some(dbs) = self.dbs().await? else {
             return Ok(());
         };
-        let dbs = dbs.into_iter().filter(|db| !self.origins.dbs(*db).is_empty());
+        let dbs = dbs
+            .into_iter()
+            .filter(|db| !self.origins.dbs(*db).is_empty());
         let every_key = Arc::new(KeyFilter::default());
         let pass = Pass {
             site: self.target.clone(),
@@ -155,7 +160,9 @@ impl Extras {
 
     fn shard_of(&self, name: &Bytes) -> usize {
         let owner = self.source.routing.owner(Slot::of_key(name));
-        let shard = owner.ok().and_then(|node| self.shards.get(&node.id).copied());
+        let shard = owner
+            .ok()
+            .and_then(|node| self.shards.get(&node.id).copied());
         shard.unwrap_or(0)
     }
 }

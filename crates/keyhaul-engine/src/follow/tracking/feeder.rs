@@ -147,7 +147,9 @@ impl Feeder {
     /// Hands these keys on.
     async fn begin(&mut self, taken: Vec<Taken>, open: &mut JoinSet<()>) -> Result<(), GaveUp> {
         let filter = self.outlet.filter();
-        let (wanted, others) = taken.into_iter().partition(|taken| filter.takes_name(&taken.name));
+        let (wanted, others) = taken
+            .into_iter()
+            .partition(|taken| filter.takes_name(&taken.name));
         self.dirty.settle(others);
         let wanted: Vec<Taken> = wanted;
         let mut ways = loop {
@@ -271,7 +273,8 @@ impl Feeder {
         let bigs = ways.big.clone();
         let name = taken.name.clone();
         let (mut read, mut taken) = self.read(vec![(taken, ways)]).await?;
-        read.keys.extend(bigs.iter().map(|(db, _)| (*db, name.clone())));
+        read.keys
+            .extend(bigs.iter().map(|(db, _)| (*db, name.clone())));
         let finish = self.finish(read);
         let (dirty, status) = (self.dirty.clone(), self.status.clone());
         let rules = self.big.clone();
@@ -335,7 +338,8 @@ impl Feeder {
             };
             if self.queue.send(batch).await.is_err() {
                 // The readers end before us only where the node was lost, or the job was halted.
-                self.dirty.everything("a node of the source is no primary any more".to_owned());
+                self.dirty
+                    .everything("a node of the source is no primary any more".to_owned());
                 return Err(GaveUp);
             }
         }
@@ -373,7 +377,8 @@ impl Finish {
     /// knows what became of the keys.
     async fn run(self) -> bool {
         if self.read.settled.await.is_err() {
-            self.dirty.everything("changed keys could not be read to the end".to_owned());
+            self.dirty
+                .everything("changed keys could not be read to the end".to_owned());
             return false;
         }
         let mut gone = Vec::new();

@@ -67,7 +67,9 @@ pub(super) async fn open(
                 return Ok((link, address));
             }
             Ok((Err(refusal), address)) => {
-                ledger.halt(format!("{address} does not tell what changes any more: {refusal}"));
+                ledger.halt(format!(
+                    "{address} does not tell what changes any more: {refusal}"
+                ));
                 return Err(GaveUp);
             }
             Err(e) => site.recover(&e, &mut patience, ledger).await?,
@@ -110,7 +112,10 @@ impl Listener {
                     self.dirty.tell(self.shard, keys);
                 }
                 Ok(Told::Everything) => {
-                    return Some(format!("{} was emptied (FLUSHALL or FLUSHDB)", self.address));
+                    return Some(format!(
+                        "{} was emptied (FLUSHALL or FLUSHDB)",
+                        self.address
+                    ));
                 }
                 Ok(Told::Pong) => {
                     if let Some(known) = pings.answered() {

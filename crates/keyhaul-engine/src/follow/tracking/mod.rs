@@ -75,7 +75,9 @@ pub(crate) async fn run(
             functions = pass.copy().await?;
         }
         ledger.progress.enter(Phase::Following);
-        let ended = pass.follow(looks_for_extras && follows.may_delete_extras).await?;
+        let ended = pass
+            .follow(looks_for_extras && follows.may_delete_extras)
+            .await?;
         let reason = match ended {
             Ended::Synced => return Ok(functions),
             Ended::Everything(reason) => reason,

@@ -170,8 +170,13 @@ impl<'a> Pass<'a> {
     /// Copies functions and all keys, to the last reply of the target: nothing of it is on its way any more when what was
     /// told is read.
     pub(super) async fn copy(&self) -> Result<FunctionCounts, GaveUp> {
-        self.nodes.iter().for_each(|node| node.status.enter(State::Copying));
-        self.follows.job.copy_for_live(self.follows.source, &self.ledger).await
+        self.nodes
+            .iter()
+            .for_each(|node| node.status.enter(State::Copying));
+        self.follows
+            .job
+            .copy_for_live(self.follows.source, &self.ledger)
+            .await
     }
 
     /// Reads again what was told, until the job ends or everything is dirty.
@@ -220,7 +225,9 @@ impl<'a> Pass<'a> {
         }
         while extras.join_next().await.is_some() {}
         way.join(&ledger).await;
-        self.nodes.iter().for_each(|node| node.status.wait_for(None));
+        self.nodes
+            .iter()
+            .for_each(|node| node.status.wait_for(None));
         if ledger.has_halted() {
             return Err(GaveUp);
         }
@@ -235,7 +242,11 @@ impl<'a> Pass<'a> {
     /// Whether the target is still what acknowledged all that was written.
     async fn has_same_target(&self) -> Result<bool, GaveUp> {
         let retry_for = self.follows.job.options().retry_for;
-        let now = self.follows.target.processes(retry_for, &self.ledger).await?;
+        let now = self
+            .follows
+            .target
+            .processes(retry_for, &self.ledger)
+            .await?;
         Ok(now.iter().all(|node| self.processes.contains(node)))
     }
 
@@ -311,7 +322,11 @@ impl<'a> Pass<'a> {
             target: self.follows.target.clone(),
             origins: job.origins(),
             dirty: self.dirty.clone(),
-            shards: Arc::new(shards.map(|(shard, node)| (node.id.clone(), shard)).collect()),
+            shards: Arc::new(
+                shards
+                    .map(|(shard, node)| (node.id.clone(), shard))
+                    .collect(),
+            ),
             scan_count: job.options().scan_count,
             retry_for: job.options().retry_for,
             ledger: self.ledger.clone(),
@@ -337,7 +352,10 @@ impl<'a> Pass<'a> {
     fn synced(&self, extras_are_done: bool) -> Option<Instant> {
         let now = Instant::now();
         // Before it is looked whether anything is open: what was told until then is in the set.
-        let known = self.nodes.iter().map(|node| Some(node.told.get()?.min(node.asked.get()?)));
+        let known = self
+            .nodes
+            .iter()
+            .map(|node| Some(node.told.get()?.min(node.asked.get()?)));
         let known = known.reduce(|one, other| Some(one?.min(other?))).flatten();
         let is_settled = extras_are_done
             && self.dirty.is_settled()
@@ -351,11 +369,12 @@ impl<'a> Pass<'a> {
             let lag_ms = u64::try_from(lag.as_millis()).unwrap_or(u64::MAX);
             node.status.keys_open.store(open, Ordering::Relaxed);
             node.status.lag_ms.store(lag_ms, Ordering::Relaxed);
-            node.status.enter(match (is_synced, lag > BEHIND || !extras_are_done) {
-                (true, _) => State::Synced,
-                (false, true) => State::CatchingUp,
-                (false, false) => State::Following,
-            });
+            node.status
+                .enter(match (is_synced, lag > BEHIND || !extras_are_done) {
+                    (true, _) => State::Synced,
+                    (false, true) => State::CatchingUp,
+                    (false, false) => State::Following,
+                });
         }
         synced
     }

@@ -26,11 +26,23 @@ const SWEEP_PART: u32 = 10;
 const SCAN_COUNT: u32 = 1000;
 /// Commands on streams that are told, or change nothing. Any other may change a group.
 const TOLD: [&str; 10] = [
-    "xadd", "xdel", "xtrim", "xlen", "xrange", "xrevrange", "xread", "xinfo", "xpending", "xdelex",
+    "xadd",
+    "xdel",
+    "xtrim",
+    "xlen",
+    "xrange",
+    "xrevrange",
+    "xread",
+    "xinfo",
+    "xpending",
+    "xdelex",
 ];
 /// Commands that change functions.
 const FUNCTIONS: [&str; 4] = [
-    "function|load", "function|delete", "function|flush", "function|restore",
+    "function|load",
+    "function|delete",
+    "function|flush",
+    "function|restore",
 ];
 
 /// How often a server has executed commands of each kind.
@@ -91,7 +103,9 @@ impl Counts {
     fn of(info: &str) -> Self {
         let mut counts = Self::default();
         for line in info.lines() {
-            let calls = line.strip_prefix("cmdstat_").and_then(|line| line.split_once(":calls="));
+            let calls = line
+                .strip_prefix("cmdstat_")
+                .and_then(|line| line.split_once(":calls="));
             let Some((name, rest)) = calls else {
                 continue;
             };
@@ -214,7 +228,8 @@ impl Asker {
     async fn failed(&mut self, error: &ClientError) -> Result<(), GaveUp> {
         self.link.failed(error, &self.ledger).await?;
         if !self.link.node_is_primary() {
-            self.dirty.everything("a node of the source is no primary any more".to_owned());
+            self.dirty
+                .everything("a node of the source is no primary any more".to_owned());
             return Err(GaveUp);
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use crate::bystander::Waits;
 use crate::giants::Baseline;
+use crate::live::Followed;
 use crate::measured::Measured;
 
 const FILE: &str = "bench/results.json";
@@ -59,6 +60,63 @@ pub(crate) fn print_giants(measured: &[Measured], baselines: &[Baseline]) {
     println!("         RSS <= 64 MB (a comparison)");
     println!("others: CPU seconds of everything else on the machine meanwhile");
     println!("PING: one each millisecond, milliseconds from when it was due to its answer");
+}
+
+/// Prints full syncs, and what a writer and who follows it did.
+pub(crate) fn print_live(syncs: &[Measured], followed: &[Followed]) {
+    println!(
+        "{:<26} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>11} {:>9} {:>8}",
+        "sync of 1.2 million keys",
+        "wall s",
+        "floor s",
+        "source",
+        "target",
+        "own",
+        "others",
+        "wall/floor",
+        "own CPU",
+        "RSS"
+    );
+    for m in syncs {
+        println!("{:<26} {}", m.name, columns(m));
+    }
+    println!(
+        "{:<26} {:>10} {:>9} {:>9} {:>14} {:>10} {:>10}",
+        "following -P 16 writes", "writes/s", "own CPU", "RSS", "lag max", "lag max", "settled in"
+    );
+    for f in followed {
+        let shown = |number: Option<u64>| number.map_or("-".into(), |number| number.to_string());
+        println!(
+            "{:<26} {:>10.0} {:>7.1} % {:>6.1} MB {:>8} bytes {:>7} ms {:>8.2} s",
+            f.name,
+            f.writes_per_second,
+            f.own_cpu * 100.0,
+            f.rss_mib,
+            shown(f.lag_bytes_max),
+            shown(f.lag_ms_max),
+            f.settled_seconds
+        );
+    }
+    println!(
+        "budgets: wall/floor <= 1.10, own CPU <= 12 %, RSS <= 96 MB (full sync); as many writes as without, lag below \
+         1 s (following)\nsource: with the process that it forks to save the snapshot"
+    );
+}
+
+/// What a writer and who follows it did, as a JSON object.
+pub(crate) fn followed_json(f: &Followed) -> String {
+    let shown = |number: Option<u64>| number.map_or("null".into(), |number| number.to_string());
+    format!(
+        "{{\"name\": \"{}\", \"writes_per_second\": {:.0}, \"own_cpu_per_second\": {:.3}, \"rss_mib\": {:.1}, \
+         \"lag_bytes_max\": {}, \"lag_ms_max\": {}, \"settled_s\": {:.3}}}",
+        f.name,
+        f.writes_per_second,
+        f.own_cpu,
+        f.rss_mib,
+        shown(f.lag_bytes_max),
+        shown(f.lag_ms_max),
+        f.settled_seconds
+    )
 }
 
 fn columns(m: &Measured) -> String {

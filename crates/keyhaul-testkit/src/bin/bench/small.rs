@@ -143,7 +143,8 @@ fn socket_uri(server: &Server) -> String {
     format!("unix://{}", server.socket().display())
 }
 
-fn fill(server: &Server) {
+/// Puts the data set in.
+pub(crate) fn fill(server: &Server) {
     const PIPELINE: usize = 1000;
     let mut connection = server.client();
     for first in (0..STRINGS + COLLECTIONS).step_by(PIPELINE) {
