@@ -67,7 +67,9 @@ enum Settled {
     Placed(Placed),
     /// There is no such key any more.
     Gone,
-    /// Of a type that the filters leave out, or passed on in one piece and accounted for there.
+    /// Of a type that the filters leave out.
+    LeftOut,
+    /// Passed on in one piece, and accounted for there.
     Elsewhere,
 }
 
@@ -104,6 +106,8 @@ pub(crate) enum BigEnd {
     Settled,
     /// It was written all the time; only of a job that follows the source.
     Written,
+    /// It is of a type that the filters leave out.
+    LeftOut,
 }
 
 impl BigCopy {
@@ -149,6 +153,7 @@ impl BigCopy {
                 Progress::add(&ledger.progress.keys_gone, 1);
                 true
             }
+            Ok(Settled::LeftOut) => return BigEnd::LeftOut,
             Ok(Settled::Elsewhere) => false,
             Err(Broken::Refused(_)) if self.was_written && self.rules.is_live => {
                 return BigEnd::Written;
@@ -340,7 +345,7 @@ impl BigCopy {
             .ok()
             .and_then(|name| name.parse().ok());
         if !rules.outlet.filter().takes_type(key_type) {
-            return Ok(Settled::Elsewhere);
+            return Ok(Settled::LeftOut);
         }
         if self.key.memory_bytes == 0 {
             self.key.memory_bytes = self.memory_usage(&mut connection).await?;
@@ -597,7 +602,12 @@ impl BigCopy {
             let (db, key) = (self.key.db, self.key.key.clone());
             Ticket::of_big_key(db, key, checkpoint, self.rules.ledger.clone())
         });
-        let entries = entry.into_iter().collect();
+        let entries: Vec<_> = entry.into_iter().collect();
+        if rules.is_live {
+            // Whoever copies it next may take another way.
+            outlet.send_and_settle(entries).await;
+            return Ok(Settled::Elsewhere);
+        }
         outlet.send_with(entries, ticket.as_ref()).await;
         if let Some(ticket) = ticket {
             ticket.settle();

@@ -50,6 +50,9 @@ impl Job {
             _ => {
                 let sieve = self.copy_sieve(site, queue.clone(), ledger);
                 let mut pass = self.pass(site, ledger, sieve);
+                if self.is_live() {
+                    pass.job.dbs = self.dbs_now(site, ledger).await?;
+                }
                 let books = ledger.clone();
                 // Who follows cannot go on in the middle: what changed meanwhile is not known.
                 let checkpoint = self.checkpoint.clone().filter(|_| !self.is_live());

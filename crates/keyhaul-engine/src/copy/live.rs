@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, PoisonError};
 
+use keyhaul_client::{Action, ClientError, Mode};
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::Earlier as InJournal;
@@ -12,7 +13,7 @@ use crate::follow::FollowJob;
 use crate::follow::tracking::{self, Follows};
 use crate::ledger::Ledger;
 use crate::options::CopyOptions;
-use crate::patience::GaveUp;
+use crate::patience::{GaveUp, Patience};
 use crate::prepare::{self, ReadBy, SizeRules, SourceEnd, TargetEnd};
 use crate::site::Site;
 use crate::target::functions::FunctionCounts;
@@ -123,6 +124,35 @@ impl Job {
             return Err(GaveUp);
         }
         copied.map(|()| functions)
+    }
+
+    /// The dbs that are gone over: they are others than when the job began.
+    ///
+    /// # Errors
+    /// [`GaveUp`] when the job was halted or is to stop.
+    pub(super) async fn dbs_now(
+        &self,
+        source: &Arc<Site>,
+        ledger: &Ledger,
+    ) -> Result<Vec<u32>, GaveUp> {
+        let found = self.plan().dbs.iter().map(|db| db.source_db).collect();
+        if source.routing.mode() == Mode::Cluster || self.chosen_dbs().is_some() {
+            return Ok(found);
+        }
+        let mut patience = Patience::new(self.options().retry_for);
+        loop {
+            let asked = async {
+                let address = source.address_of_node("")?;
+                source.open(&address).await?.dbs_with_keys().await
+            };
+            match asked.await {
+                Ok(dbs) => return Ok(dbs),
+                Err(ClientError::Server { error, .. }) if error.action() == Action::GiveUp => {
+                    return Ok(found);
+                }
+                Err(e) => source.recover(&e, &mut patience, ledger).await?,
+            }
+        }
     }
 
     /// Big keys of which an earlier run may have left a staging key.

@@ -122,7 +122,9 @@ impl Ticket {
     pub(crate) fn awaited() -> (Self, oneshot::Receiver<()>) {
         let (sender, settled) = oneshot::channel();
         // Who waited may be gone.
-        let call = move || drop(sender.send(()));
+        let call = move || {
+            let _ = sender.send(());
+        };
         (Self::calling(call), settled)
     }
 

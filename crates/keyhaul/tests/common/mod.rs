@@ -11,6 +11,7 @@ pub(crate) mod rdb;
 pub(crate) mod renewals;
 pub(crate) mod rights;
 pub(crate) mod running;
+pub(crate) mod tracking;
 
 use std::process::Command;
 use std::time::Duration;

@@ -127,3 +127,10 @@ pub(crate) fn lacks(ran: &Ran) -> Vec<String> {
     let is_one = |line: &&str| line.contains("is not available") || line.contains("is refused");
     all.lines().filter(is_one).map(Into::into).collect()
 }
+
+pub(crate) fn dataset_of_cluster() -> Dataset {
+    Dataset {
+        dbs: vec![0],
+        ..dataset()
+    }
+}

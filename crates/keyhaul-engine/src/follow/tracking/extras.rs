@@ -150,6 +150,11 @@ impl Extras {
             }
             for (db, (names, of)) in by_db {
                 let looks = lookup.look(db, &names, &self.ledger).await?;
+                if let Some(Err(error)) = looks.iter().find(|look| look.is_err()) {
+                    self.ledger.remark(format!(
+                        "the source refuses to say which keys it has ({error}): keys that it has no more may stay on the target"
+                    ));
+                }
                 let looked = of.into_iter().zip(looks);
                 let absent = looked.filter(|(_, look)| !goes_over(&self.origins, look));
                 open.extend(absent.map(|(key, _)| key));

@@ -294,6 +294,10 @@ impl Feeder {
                 rules.ledger.not_moved.try_again(db, &name);
                 let end = BigCopy::new(rules.clone(), big, Vec::new()).run().await;
                 was_written |= end == BigEnd::Written;
+                if end == BigEnd::LeftOut {
+                    let gone = rules.outlet.absent(db, &name).into_iter().collect();
+                    rules.outlet.send_and_settle(gone).await;
+                }
             }
             if !finish.run().await {
                 return;

@@ -188,6 +188,7 @@ impl<'a> Pass<'a> {
         let mut tasks = JoinSet::new();
         self.start(&outlet, &closing, &mut tasks);
         let mut extras = JoinSet::new();
+        let mut gave_up = false;
         if looks_for_extras {
             extras.spawn(self.extras().run(closing.clone()));
         }
@@ -207,9 +208,13 @@ impl<'a> Pass<'a> {
                 job.copy_functions(self.follows.source, &way, &ledger).await;
             }
             while let Some(joined) = extras.try_join_next() {
-                if let Err(e) = joined {
-                    ledger.halt(format!("a task failed: {e}"));
+                match joined {
+                    Ok(done) => gave_up |= done.is_err(),
+                    Err(e) => ledger.halt(format!("a task failed: {e}")),
                 }
+            }
+            if gave_up {
+                break Err(GaveUp);
             }
             let synced = self.synced(extras.is_empty());
             if let Some(over) = end.look(&ledger, synced, &self.dirty) {
