@@ -1,5 +1,11 @@
 //! The stream of a replication link against real servers: exact offsets, partial resyncs, failovers.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test: a failure is a panic"
+)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

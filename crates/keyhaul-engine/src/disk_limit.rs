@@ -49,6 +49,7 @@ impl DiskLimit {
     }
 
     /// Bytes in use.
+    #[cfg(test)]
     pub(crate) fn used(&self) -> u64 {
         self.used.load(Ordering::Acquire)
     }

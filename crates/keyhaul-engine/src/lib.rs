@@ -32,6 +32,7 @@ mod replicas;
 mod route;
 mod site;
 mod source;
+mod sorted;
 mod spill;
 mod target;
 mod throttle;

@@ -100,11 +100,12 @@ async fn show(
         };
         let now = Instant::now();
         let snapshot = progress.snapshot();
-        if snapshot.phase != phase {
-            (phase, rates) = (snapshot.phase, Rates::default());
+        let live = options.follows.then(|| progress.live.snapshot());
+        let phase_now = live_text::phase(snapshot.phase, live.as_ref());
+        if phase_now != phase {
+            (phase, rates) = (phase_now, Rates::default());
         }
         let big_keys = progress.big_keys();
-        let live = options.follows.then(|| progress.live.snapshot());
         let mut view = View::new(&snapshot, live.as_ref(), &mut rates, now, options);
         view.big_keys = &big_keys;
         match &mut bars {
@@ -121,8 +122,11 @@ async fn show(
 /// One moment, ready to be shown.
 struct View<'a> {
     snapshot: &'a Snapshot,
-    /// Of a job that follows, behind its copy.
+    phase: Phase,
+    /// Of a job that follows its source.
     live: Option<&'a StatusSnapshot>,
+    /// The same once its copy is done.
+    followed: Option<&'a StatusSnapshot>,
     keys_done: u64,
     keys_expected: Option<u64>,
     /// Keys and bytes; of a job that follows, commands.
@@ -142,8 +146,9 @@ impl<'a> View<'a> {
         now: Instant,
         options: ShowOptions,
     ) -> Self {
-        let live = live.filter(|live| live_text::follows(snapshot.phase, live));
-        let keys_done = match snapshot.phase {
+        let phase = live_text::phase(snapshot.phase, live);
+        let followed = live.filter(|live| live_text::follows(snapshot.phase, live));
+        let keys_done = match phase {
             Phase::Verifying | Phase::Scanning => snapshot.keys_verified,
             Phase::Done | Phase::Stopped if options.compares => snapshot.keys_verified,
             Phase::Starting | Phase::Copying | Phase::Following | Phase::Done | Phase::Stopped => {
@@ -152,28 +157,30 @@ impl<'a> View<'a> {
         };
         let is_known = snapshot.keys_expected > 0 && !options.is_filtered;
         let keys_expected = is_known.then(|| snapshot.keys_expected.max(keys_done));
-        match live {
+        match followed {
             Some(live) => rates.add(now, live::sum(live, |shard| shard.commands), 0),
             None => rates.add(now, keys_done, snapshot.bytes_copied),
         }
         let is_moving = matches!(
-            snapshot.phase,
+            phase,
             Phase::Copying | Phase::Verifying | Phase::Scanning | Phase::Following
         );
         let keys_left = keys_expected.map(|expected| expected - keys_done);
         Self {
             snapshot,
+            phase,
             live,
+            followed,
             keys_done,
             keys_expected,
             per_second: rates.per_second().filter(|_| is_moving),
             time_left: keys_left
-                .filter(|_| is_moving && live.is_none())
+                .filter(|_| is_moving && followed.is_none())
                 .and_then(|left| rates.time_left(left)),
             big_keys: &[],
             with_shards: options.with_shards,
             // What was found for the copy says nothing any more.
-            shards: if options.with_shards && live.is_none() {
+            shards: if options.with_shards && followed.is_none() {
                 &snapshot.shards
             } else {
                 &[]
@@ -183,7 +190,7 @@ impl<'a> View<'a> {
 
     /// The shards that are followed, where a line for each was asked for.
     fn live_shards(&self) -> &'a [ShardSnapshot] {
-        match self.live {
+        match self.followed {
             Some(live) if self.with_shards => &live.shards,
             _ => &[],
         }
@@ -214,7 +221,7 @@ impl<'a> View<'a> {
 
     /// `state=copying keys=10 ...`; what is not known is left out.
     fn plain(&self) -> String {
-        if let Some(live) = self.live {
+        if let Some(live) = self.followed {
             return self.plain_live(live);
         }
         let snapshot = self.snapshot;
@@ -230,7 +237,7 @@ impl<'a> View<'a> {
         pair("bytes_read", some(snapshot.bytes_read));
         pair("bytes_expected", some(snapshot.bytes_expected));
         pair("rate", self.per_second.map(|(keys, _)| keys as u64));
-        if snapshot.phase == Phase::Copying {
+        if self.phase == Phase::Copying {
             pair("byte_rate", self.per_second.map(|(_, bytes)| bytes as u64));
         }
         pair(
@@ -239,6 +246,10 @@ impl<'a> View<'a> {
         );
         pair("skipped", some(snapshot.keys_skipped));
         pair("gone", some(snapshot.keys_gone));
+        let spool = self
+            .live
+            .map(|live| live::sum(live, |shard| shard.spool_bytes));
+        pair("spool", spool.and_then(some));
         self.push_troubles(&mut line);
         line
     }
@@ -261,7 +272,7 @@ impl<'a> View<'a> {
     fn readable(&self) -> String {
         let snapshot = self.snapshot;
         let rate = self.per_second.map(|(commands, _)| commands);
-        let mut parts = match self.live {
+        let mut parts = match self.followed {
             Some(live) => vec![live_text::readable(live, rate)],
             None => self.readable_copy(),
         };
@@ -277,7 +288,7 @@ impl<'a> View<'a> {
     fn readable_copy(&self) -> Vec<String> {
         let snapshot = self.snapshot;
         let mut parts = vec![format!("{} keys", size::show_count(self.keys_done))];
-        if snapshot.phase != Phase::Verifying {
+        if self.phase != Phase::Verifying {
             parts.push(match (snapshot.bytes_read, snapshot.bytes_expected) {
                 (0, _) => size::show(snapshot.bytes_copied),
                 (read, 0) => format!("{} read", size::show(read)),
@@ -286,7 +297,7 @@ impl<'a> View<'a> {
         }
         if let Some((keys, bytes)) = self.per_second {
             parts.push(format!("{} keys/s", size::show_count(keys as u64)));
-            if snapshot.phase == Phase::Copying {
+            if self.phase == Phase::Copying {
                 parts.push(format!("{}/s", size::show(bytes as u64)));
             }
         }
@@ -313,7 +324,7 @@ fn told_state(live: &StatusSnapshot) -> State {
 
 impl PlainLines {
     fn show(&mut self, view: &View<'_>, now: Instant, is_last: bool, screen: &Screen) {
-        let (phase, state) = (view.snapshot.phase, view.live.map(told_state));
+        let (phase, state) = (view.phase, view.followed.map(told_state));
         let is_due = self.last.is_none_or(|(last_phase, last_state, at)| {
             let passed = now.duration_since(at);
             let is_new_state = last_state != state && passed >= STATE_LINE_INTERVAL;
@@ -379,7 +390,7 @@ impl Bars {
     }
 
     fn draw(&mut self, view: &View<'_>) {
-        let has_end = view.keys_expected.is_some() && view.live.is_none();
+        let has_end = view.keys_expected.is_some() && view.followed.is_none();
         if self.has_end != Some(has_end) {
             self.has_end = Some(has_end);
             self.main.set_style(style(if has_end {

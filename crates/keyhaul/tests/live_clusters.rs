@@ -3,34 +3,8 @@
 
 mod common;
 
-use common::live::{Live, PATIENCE, Side, at_full_length, writes_for};
+use common::live::{Side, follows};
 use keyhaul_testkit::Version;
-use keyhaul_testkit::writes::Writer;
-
-const KEYS: usize = 2000;
-
-fn commands() -> u64 {
-    if at_full_length() { 100_000 } else { 4_000 }
-}
-
-#[track_caller]
-fn follows(source: &Side, target: &Side, method: &str, seed: u64) {
-    source.fill_for(target, KEYS);
-    let writer = Writer::start(
-        &source.place(),
-        source.version(),
-        seed,
-        &writes_for(source, target),
-    );
-    writer.wait_for(500, PATIENCE);
-    let live = Live::new(&source.uri(), &target.uri(), &["--method", method]);
-    let follower = live.start();
-    writer.wait_for(commands(), PATIENCE);
-    follower.wait_following();
-    writer.wait_for(commands(), PATIENCE);
-    writer.stop();
-    follower.ends_equal(source, target);
-}
 
 #[test]
 fn a_server_to_a_cluster_by_psync() {

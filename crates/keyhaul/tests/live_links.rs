@@ -92,7 +92,14 @@ fn check(link: Link, phase: Phase, direction: Direction, offsets: &[u64]) {
     let setup = Setup::new(link, 71);
     let follower = setup.live.start();
     match phase {
-        Phase::Copy => setup.proxy.throttle(Direction::FromServer, Some(2_000_000)),
+        Phase::Copy => {
+            let direction = match link {
+                Link::Source => Direction::FromServer,
+                Link::Target => Direction::ToServer,
+            };
+            setup.proxy.throttle(direction, Some(500_000));
+            follower.wait_copying();
+        }
         Phase::Following => follower.wait_following(),
     }
     let offsets = if at_full_length() {
@@ -101,7 +108,9 @@ fn check(link: Link, phase: Phase, direction: Direction, offsets: &[u64]) {
         offsets.to_vec()
     };
     setup.cut(direction, &offsets);
-    setup.proxy.throttle(Direction::FromServer, None);
+    for direction in [Direction::FromServer, Direction::ToServer] {
+        setup.proxy.throttle(direction, None);
+    }
     setup.ends_equal(follower);
 }
 

@@ -89,7 +89,7 @@ impl Ends {
         let address = told
             .lines()
             .find_map(|line| line.strip_prefix("status   http://")?.strip_suffix('/'))
-            .unwrap_or_else(|| panic!("no address in {told}"));
+            .expect("the address is told");
         (running, address.parse().expect("an address"))
     }
 }

@@ -201,6 +201,7 @@ impl Job {
             })?;
         }
         Ok(RecordRules {
+            names: None,
             keeps_expired: false,
             dbs: prepared.chosen_dbs.clone(),
             value_max: options.mem_limit,

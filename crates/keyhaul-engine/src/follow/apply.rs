@@ -74,6 +74,9 @@ struct Hands {
     flushed: u64,
     /// What lies up to there may have been executed by the target already.
     uncertain_until: u64,
+    /// While nobody followed, the target may have let keys expire that the source renewed: up to there a command that only
+    /// renews has the key read again.
+    renewals_until: u64,
     wants_ack: bool,
     /// Dbs of the target that were selected before.
     known_dbs: HashSet<u32>,
@@ -170,6 +173,7 @@ impl Applier {
                 end: from,
                 flushed: from.offset,
                 uncertain_until,
+                renewals_until: if uncertain_until > 0 { u64::MAX } else { 0 },
                 wants_ack: false,
                 known_dbs: HashSet::from([0]),
                 scratch: Scratch::default(),
@@ -187,6 +191,13 @@ impl Applier {
         std::mem::take(&mut self.hands.wants_ack)
     }
 
+    /// The source was at this offset after this run had begun.
+    pub(crate) fn knows_source_offset(&mut self, offset: u64) {
+        if self.hands.renewals_until == u64::MAX {
+            self.hands.renewals_until = offset;
+        }
+    }
+
     /// Begins a new history at `from`.
     pub(crate) fn reset(&mut self, from: Place) {
         self.parser = Parser::new(from.offset);
@@ -195,7 +206,7 @@ impl Applier {
         hands.transaction = None;
         hands.end = from;
         hands.flushed = from.offset;
-        hands.uncertain_until = 0;
+        (hands.uncertain_until, hands.renewals_until) = (0, 0);
     }
 
     /// Applies the next bytes of the stream, that end at `end`.
@@ -340,7 +351,7 @@ impl Hands {
         end: u64,
     ) -> Result<Decision, GaveUp> {
         let is_plain = self.names.are_plain();
-        let how = match is_short {
+        let how = match is_short || (end <= self.renewals_until && renews_only(spec)) {
             true => How::Reread,
             false => how(spec, args),
         };
@@ -906,6 +917,14 @@ impl Hands {
         self.known_dbs.insert(db);
         Ok(())
     }
+}
+
+/// Whether it changes nothing of a key but its expiry.
+fn renews_only(spec: &Spec) -> bool {
+    const NAMES: [&str; 6] = [
+        "PEXPIREAT", "EXPIREAT", "PEXPIRE", "EXPIRE", "PERSIST", "GETEX",
+    ];
+    NAMES.contains(&spec.name)
 }
 
 fn db_of(key: &KeyAt, selected: u32) -> u32 {

@@ -31,7 +31,7 @@ use crate::follow::round::Round;
 use crate::follow::shard::{Shard, ShardEnd};
 use crate::follow::source_asks::SourceAsks;
 use crate::follow::status::{ShardStatus, State};
-use crate::follow::sweep::{Sweep, Tools};
+use crate::follow::sweep::Sweep;
 use crate::ledger::{Ledger, NotMovedListener};
 use crate::options::LiveOptions;
 use crate::patience::{GaveUp, Patience};
@@ -404,16 +404,13 @@ impl FollowJob {
             .await?;
         let (moments_in, moments) = watch::channel(None);
         beside.spawn(ask_moments(self.source.clone(), view.clone(), moments_in));
-        let sweep = Sweep::new(Tools {
-            source: self.source.clone(),
+        let sweep = Sweep {
             target: self.target.clone(),
-            names: self.names.clone(),
-            marks: marks.clone(),
+            origins: self.job.origins(),
             ledger: ledger.clone(),
-            round: parts.round.clone(),
             retry_for,
             is_ours: self.facts.target_was_empty,
-        });
+        };
         if resumes {
             view.set(None, &from.replid);
             ledger.remark(format!(

@@ -17,6 +17,7 @@ mod intake;
 mod job;
 mod lane;
 mod marks;
+mod name_set;
 mod names;
 mod note;
 mod parser;
@@ -31,5 +32,6 @@ mod sweep;
 pub(crate) mod tracking;
 
 pub(crate) use guard::Guard;
+pub(crate) use name_set::NameNotes;
 pub(crate) use job::FollowJob;
 pub use status::{LiveStatus, ShardSnapshot, ShardStatus, State, StatusSnapshot};

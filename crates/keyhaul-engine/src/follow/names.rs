@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::follow::marks::SourceKey;
 use crate::transform::{DbMap, KeyFilter, PrefixRename, renamed};
 
 /// The names of one job.
@@ -51,34 +50,5 @@ impl Names {
     /// The name on the target, where it is another one.
     pub(crate) fn other_name(&self, key: &[u8]) -> Option<Bytes> {
         renamed(&self.renames, key)
-    }
-
-    /// What a key of the target may be called on the source, one of the dbs `source_dbs` being that of its db; `None`: no
-    /// key that is followed is called so on the target.
-    pub(crate) fn source_keys(
-        &self,
-        target_db: u32,
-        name: &Bytes,
-        source_dbs: &[u32],
-    ) -> Vec<SourceKey> {
-        let mut names: Vec<Bytes> = Vec::new();
-        for rename in &self.renames {
-            if let Some(rest) = name.strip_prefix(rename.replacement()) {
-                names.push([rename.old(), rest].concat().into());
-            }
-        }
-        names.push(name.clone());
-        names.retain(|source_name| {
-            let becomes = self.other_name(source_name);
-            becomes.as_ref().unwrap_or(source_name) == name
-        });
-        names.sort();
-        names.dedup();
-        let dbs = source_dbs
-            .iter()
-            .filter(|db| self.target_db(**db) == target_db);
-        dbs.flat_map(|db| names.iter().map(|name| (*db, name.clone())))
-            .filter(|(db, name)| self.takes(*db, name))
-            .collect()
     }
 }

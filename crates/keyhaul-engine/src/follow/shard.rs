@@ -17,6 +17,7 @@ use crate::follow::due;
 use crate::follow::guard::{self, Guard};
 use crate::follow::intake::{Event, Intake};
 use crate::follow::marks::Marks;
+use crate::follow::name_set::NameNotes;
 use crate::follow::note::Note;
 use crate::follow::reread::SourceView;
 use crate::follow::round::Round;
@@ -53,7 +54,7 @@ pub(crate) struct Shard {
     pub moments: watch::Receiver<Option<(OffsetMoment, Instant)>>,
     /// Cancelled when the run is to end in good order.
     pub drain: CancellationToken,
-    /// Looks for keys that the source has no more, behind a snapshot.
+    /// Deletes keys that the source has no more, behind a snapshot.
     pub sweep: Sweep,
     /// The target may hold keys of a snapshot before.
     pub needs_sweep: bool,
@@ -209,9 +210,11 @@ impl Shard {
         self.clock.clear();
         self.applied.reset(from);
         self.applier.reset(from);
-        let read = self.read_records(feed).await?;
+        let is_read = self.read_records(feed).await?;
         self.marks.resume();
-        if !read {
+        if !is_read {
+            // What of it is on the target may not be in the next one.
+            self.needs_sweep = true;
             return Ok(());
         }
         self.is_loaded = true;
@@ -219,9 +222,6 @@ impl Shard {
             .change(&self.ledger, |noted| noted.is_following = true)?;
         self.status.enter(State::CatchingUp);
         self.intake.applied(from.offset);
-        if self.needs_sweep {
-            self.sweep.begin(&self.slots);
-        }
         self.needs_sweep = true;
         Ok(())
     }
@@ -234,6 +234,12 @@ impl Shard {
         let outlet = outlet.guarded_by(self.guard.clone());
         let mut rules = job.record_rules(&[], &self.ledger).await?;
         rules.keeps_expired = true;
+        let names = match self.needs_sweep {
+            true => Some(Arc::new(NameNotes::new(&std::env::temp_dir()).map_err(|e| self.no_room(&e))?)),
+            false => None,
+        };
+        rules.names.clone_from(&names);
+        let deleting = outlet.clone();
         let (functions, codes) = mpsc::channel(FUNCTIONS_AHEAD);
         let reader = RecordReader::new(
             feed,
@@ -244,6 +250,19 @@ impl Shard {
             functions,
         );
         let (read, _) = tokio::join!(reader.run(), job.take_functions(codes, &way, &self.ledger));
+        if read.is_ok()
+            && let Some(names) = names
+        {
+            self.status.wait_for(Some("looking for keys that the source has no more".into()));
+            let names = Arc::into_inner(names).ok_or(GaveUp)?;
+            let stop = self.ledger.stop.clone();
+            let finishing = tokio::task::spawn_blocking(move || names.finish(&std::env::temp_dir(), &stop));
+            let names = finishing.await.unwrap_or_else(|e| Err(std::io::Error::other(e)));
+            let names = names.map_err(|e| self.no_room(&e))?;
+            self.sweep.run(&names, &self.slots, &deleting).await?;
+            self.status.wait_for(None);
+        }
+        drop(deleting);
         way.join(&self.ledger).await;
         match read {
             Ok(()) if self.ledger.has_halted() => Err(GaveUp),
@@ -267,6 +286,14 @@ impl Shard {
         }
     }
 
+    fn no_room(&self, error: &std::io::Error) -> GaveUp {
+        self.ledger.halt(format!(
+            "cannot note the names of keys in {}: {error}",
+            std::env::temp_dir().display()
+        ));
+        GaveUp
+    }
+
     fn see_node(&self) {
         let replid = self.note.position().replid;
         self.view.set(self.intake.node(), &replid);
@@ -284,6 +311,7 @@ impl Shard {
             let offset = moment.at.offset;
             self.status.source_offset.store(offset, Ordering::Relaxed);
             self.clock.told(&moment, heard);
+            self.applier.knows_source_offset(offset);
         }
         let reached = self.applied.reached();
         self.clock.applied(reached.offset);
@@ -330,16 +358,12 @@ impl Shard {
             .clock
             .latest_offset()
             .is_none_or(|latest| reached.offset < latest);
-        let is_synced = !is_behind && self.marks.unwritten_count() == 0 && !self.is_sweeping();
+        let is_synced = !is_behind && self.marks.unwritten_count() == 0;
         status.enter(match lag_ms {
             _ if is_synced => State::Synced,
             Some(lag_ms) if lag_ms <= FOLLOWING_LAG_MS => State::Following,
             _ => State::CatchingUp,
         });
-    }
-
-    fn is_sweeping(&self) -> bool {
-        self.sweep.is_busy()
     }
 
     /// Whether a run that is to end has come to its end.
@@ -357,8 +381,7 @@ impl Shard {
         }
         let reached = self.applied.reached().offset;
         let is_synced = draining.upto.is_some_and(|upto| reached >= upto)
-            && self.marks.unwritten_count() == 0
-            && !self.is_sweeping();
+            && self.marks.unwritten_count() == 0;
         if !is_synced && draining.since.elapsed() < DRAIN_MAX {
             return Ok(None);
         }

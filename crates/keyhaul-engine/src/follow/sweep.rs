@@ -1,104 +1,88 @@
-//! Looks for keys of the target that the source has no more, and marks them: they are read again, and deleted if that is so.
+//! Deletes keys of the target that the snapshot of the source does not hold: they were deleted while nobody followed.
+//!
+//! Between the snapshot and the first command behind it: a key that the source made anew meanwhile would else be added to.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use keyhaul_client::{ClientError, ReadConnection, ScanOptions, Slot, SlotSet};
 
-use crate::follow::marks::{Marks, SourceKey};
-use crate::follow::names::Names;
-use crate::follow::round::Round;
+use crate::entry::{Payload, Usage};
+use crate::follow::name_set::NameSet;
 use crate::ledger::Ledger;
 use crate::patience::{GaveUp, Patience};
+use crate::route::Outlet;
 use crate::site::Site;
+use crate::transform::Origins;
 
 /// Keys of the target that are looked at in one step.
-const SCAN_COUNT: u32 = 500;
+const SCAN_COUNT: u32 = 1000;
 
 /// What it takes to sweep.
-#[derive(Clone)]
 pub(crate) struct Sweep {
-    tools: Arc<Tools>,
-    is_busy: Arc<AtomicBool>,
-}
-
-/// The ends of a sweep.
-pub(crate) struct Tools {
-    pub source: Arc<Site>,
     pub target: Arc<Site>,
-    pub names: Names,
-    pub marks: Arc<Marks>,
+    pub origins: Origins,
     pub ledger: Arc<Ledger>,
-    pub round: Arc<Round>,
-    pub retry_for: std::time::Duration,
+    pub retry_for: Duration,
     /// The target was empty when the job began: what it holds is of the source.
     pub is_ours: bool,
 }
 
 impl Sweep {
-    pub(crate) fn new(tools: Tools) -> Self {
-        Self {
-            tools: Arc::new(tools),
-            is_busy: Arc::default(),
-        }
-    }
-
-    /// Whether it is not at its end.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.is_busy.load(Ordering::Acquire)
-    }
-
-    /// Begins, for keys of these slots of the source.
-    pub(crate) fn begin(&self, slots: &SlotSet) {
-        if !self.tools.is_ours {
-            self.tools.ledger.remark(
-                "the target held keys before this job: what was deleted on the source meanwhile is not deleted there, for it cannot be told from them; keyhaul compare --delete-extra lists and deletes it".into(),
+    /// Deletes what is not in `names`, of keys that come from these slots of the source. The lanes of `outlet` must have
+    /// settled all else.
+    ///
+    /// # Errors
+    /// [`GaveUp`]: the job was halted.
+    pub(crate) async fn run(
+        &self,
+        names: &NameSet,
+        slots: &SlotSet,
+        outlet: &Outlet,
+    ) -> Result<(), GaveUp> {
+        if !self.is_ours {
+            self.ledger.remark(
+                "the target held keys before this job: what was deleted on the source while it was not followed is not deleted there, for it cannot be told from them; keyhaul compare --delete-extra lists and deletes it".into(),
             );
-            return;
+            return Ok(());
         }
-        self.is_busy.store(true, Ordering::Release);
-        let (tools, is_busy, slots) = (self.tools.clone(), self.is_busy.clone(), slots.clone());
-        tokio::spawn(async move {
-            let (round, stop) = (tools.round.clone(), tools.ledger.stop.clone());
-            tokio::select! {
-                swept = tools.sweep(&slots) => if swept.is_ok() {
-                    is_busy.store(false, Ordering::Release);
-                },
-                () = round.ended() => {}
-                () = stop.cancelled() => {}
-            }
-        });
-    }
-}
-
-impl Tools {
-    async fn sweep(&self, slots: &SlotSet) -> Result<(), GaveUp> {
         let mut patience = Patience::new(self.retry_for);
         loop {
-            match self.try_sweep(slots).await {
+            match self.try_run(names, slots, outlet).await {
                 Ok(()) => return Ok(()),
-                Err((site, e)) => site.recover(&e, &mut patience, &self.ledger).await?,
+                Err(Stuck::Target(e)) => {
+                    self.target
+                        .recover(&e, &mut patience, &self.ledger)
+                        .await?;
+                }
+                Err(Stuck::Disk(e)) => {
+                    self.ledger
+                        .halt(format!("cannot look up the names of a snapshot: {e}"));
+                    return Err(GaveUp);
+                }
             }
         }
     }
 
-    /// From the start; what is marked twice is read once.
-    async fn try_sweep(&self, slots: &SlotSet) -> Result<(), (&Site, ClientError)> {
-        let of_target = |e| (&*self.target, e);
+    async fn try_run(
+        &self,
+        names: &NameSet,
+        slots: &SlotSet,
+        outlet: &Outlet,
+    ) -> Result<(), Stuck> {
         for (_, address) in self.target.primaries() {
-            let mut connection = self.target.open(&address).await.map_err(of_target)?;
-            let dbs = dbs_with_keys(&mut connection).await.map_err(of_target)?;
-            for db in dbs {
+            let mut connection = self.target.open(&address).await?;
+            for db in dbs_with_keys(&mut connection).await? {
+                connection.select(db).await?;
                 let options = ScanOptions {
                     count: SCAN_COUNT,
                     ..ScanOptions::default()
                 };
                 let mut cursor = 0;
                 loop {
-                    connection.select(db).await.map_err(of_target)?;
-                    let page = connection.scan(cursor, &options).await.map_err(of_target)?;
-                    self.look(db, &page.keys, slots).await?;
+                    let page = connection.scan(cursor, &options).await?;
+                    self.look((db, &page.keys), names, slots, outlet).await?;
                     cursor = page.cursor;
                     if cursor == 0 {
                         break;
@@ -109,57 +93,44 @@ impl Tools {
         Ok(())
     }
 
-    /// Marks those of these keys of the target that the source lacks under every name that they may have there.
     async fn look(
         &self,
-        target_db: u32,
-        keys: &[Bytes],
+        (db, keys): (u32, &[Bytes]),
+        names: &NameSet,
         slots: &SlotSet,
-    ) -> Result<(), (&Site, ClientError)> {
-        let of_source = |e| (&*self.source, e);
-        let dbs = self.source_dbs(target_db);
-        let mut groups: Vec<(keyhaul_client::Address, u32, Vec<SourceKey>)> = Vec::new();
-        for key in keys {
-            for named in self.names.source_keys(target_db, key, &dbs) {
-                if !slots.contains(Slot::of_key(&named.1)) {
-                    continue;
-                }
-                let address = self.source.address_of_key(&named.1).map_err(of_source)?;
-                match groups
-                    .iter_mut()
-                    .find(|(known, db, _)| *known == address && *db == named.0)
-                {
-                    Some((_, _, group)) => group.push(named),
-                    None => groups.push((address, named.0, vec![named])),
-                }
+        outlet: &Outlet,
+    ) -> Result<(), Stuck> {
+        let are_there = names.contain(db, keys.iter().map(|key| &key[..]))?;
+        let mut gone = Vec::new();
+        for (key, is_there) in keys.iter().zip(are_there) {
+            let is_of_shard = |(_, name): &(u32, Bytes)| slots.contains(Slot::of_key(name));
+            let origin = self.origins.keys(db, key).into_iter().find(is_of_shard);
+            if let Some((source_db, name)) = origin.filter(|_| !is_there) {
+                gone.push(outlet.entry(source_db, name, Payload::Gone, None, Usage::default()));
             }
         }
-        for (address, db, group) in groups {
-            let mut connection = self.source.open(&address).await.map_err(of_source)?;
-            connection.select(db).await.map_err(of_source)?;
-            let names: Vec<Bytes> = group.iter().map(|key| key.1.clone()).collect();
-            let are_there = connection.exist(&names).await.map_err(of_source)?;
-            for (key, is_there) in group.into_iter().zip(are_there) {
-                if !is_there {
-                    self.marks.mark(key);
-                }
-            }
+        if !gone.is_empty() {
+            outlet.send_and_settle(gone).await;
         }
-        self.marks.wait_until(|marks| !marks.is_full()).await;
         Ok(())
     }
+}
 
-    /// Dbs of the source whose keys may be in this one of the target.
-    fn source_dbs(&self, target_db: u32) -> Vec<u32> {
-        let mapped = self.names.db_map.iter();
-        let mut dbs: Vec<u32> = mapped
-            .filter(|(_, to)| *to == target_db)
-            .map(|(from, _)| from)
-            .collect();
-        if !self.names.db_map.names(target_db) {
-            dbs.push(target_db);
-        }
-        dbs
+/// Why a sweep stopped.
+enum Stuck {
+    Target(ClientError),
+    Disk(std::io::Error),
+}
+
+impl From<ClientError> for Stuck {
+    fn from(error: ClientError) -> Self {
+        Self::Target(error)
+    }
+}
+
+impl From<std::io::Error> for Stuck {
+    fn from(error: std::io::Error) -> Self {
+        Self::Disk(error)
     }
 }
 

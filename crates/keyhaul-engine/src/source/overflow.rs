@@ -45,7 +45,8 @@ pub(crate) struct OverflowSender {
 pub(crate) struct Files {
     /// `None`: where the system keeps temporary files.
     pub folder: Option<PathBuf>,
-    /// `None`: as much as there is room for. Else a full disk is waited for too.
+    /// `None`: as much as there is room for. Else a full disk is waited for too. Room for two files at least: one is given back
+    /// when it is read to its end, but for the one that is written.
     pub limit: Option<Arc<DiskLimit>>,
 }
 

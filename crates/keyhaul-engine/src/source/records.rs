@@ -48,6 +48,8 @@ fn of_key(key: Option<&Bytes>) -> String {
 pub(crate) struct RecordRules {
     /// Only these dbs; `None`: all.
     pub dbs: Option<Vec<u32>>,
+    /// Names on the target of all keys that go over are noted here.
+    pub names: Option<Arc<crate::follow::NameNotes>>,
     /// Also keys whose time has come go over: their source decides.
     pub keeps_expired: bool,
     /// Values that are longer in the RDB are listed, bytes.
@@ -407,6 +409,10 @@ impl RecordRules {
             // A server would not load it either.
             Progress::add(&ledger.progress.keys_gone, 1);
             return false;
+        }
+        if let Some(names) = &self.names {
+            let (db, name) = outlet.target_name(record.db, &Bytes::copy_from_slice(record.key));
+            names.note(db, &name);
         }
         if self.collisions.contains(record.db, record.key) {
             let reason = "becomes the same key as another one of the source".to_owned();

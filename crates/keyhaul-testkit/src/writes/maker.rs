@@ -237,7 +237,7 @@ impl Maker {
     /// Mostly far away; sometimes within the next seconds.
     fn ttl_ms(&mut self) -> u64 {
         if self.rng.random_ratio(1, 4) {
-            self.rng.random_range(1000..3000)
+            self.rng.random_range(300..2000)
         } else {
             self.rng.random_range(100_000..100_000_000)
         }

@@ -1,5 +1,6 @@
 //! Where writes go: a server, or the nodes of a cluster by slot.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use redis::Connection;
@@ -62,6 +63,15 @@ impl Place {
             }
         }
         owners
+    }
+
+    /// The nodes that serve keys now.
+    pub(super) fn serving(&self) -> Vec<&Endpoint> {
+        let indexes: BTreeSet<usize> = self.owners().into_iter().flatten().collect();
+        indexes
+            .into_iter()
+            .map(|index| &self.nodes[index])
+            .collect()
     }
 
     /// A connection for this key; for looking at a place at rest.

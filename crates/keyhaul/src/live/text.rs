@@ -11,23 +11,32 @@ use crate::size;
 /// A cluster may have hundreds of shards.
 pub(crate) const SHARD_LINES_MAX: usize = 16;
 
-/// What a job is doing, in one word: that of a phase, or of following.
-pub(crate) fn state(phase: Phase, live: Option<&StatusSnapshot>) -> &'static str {
-    match (phase, live) {
-        (Phase::Following, Some(live)) if !live.shards.is_empty() => live.state.name(),
+/// What a job is doing: one that follows copies as long as one of its shards does.
+pub(crate) fn phase(phase: Phase, live: Option<&StatusSnapshot>) -> Phase {
+    match (phase, live.map(|live| live.state)) {
+        (Phase::Following, Some(State::Starting)) => Phase::Starting,
+        (Phase::Following, Some(State::Copying)) => Phase::Copying,
+        (phase, _) => phase,
+    }
+}
+
+/// The same in one word.
+pub(crate) fn state(of: Phase, live: Option<&StatusSnapshot>) -> &'static str {
+    match (phase(of, live), live) {
+        (Phase::Following, Some(live)) => live.state.name(),
         (Phase::Starting, _) => "starting",
         (Phase::Copying, _) => "copying",
         (Phase::Verifying, _) => "verifying",
         (Phase::Scanning, _) => "scanning",
-        (Phase::Following, _) => "following",
+        (Phase::Following, None) => "following",
         (Phase::Done, _) => "done",
         (Phase::Stopped, _) => "stopped",
     }
 }
 
 /// Whether the lag is what matters, and no longer how much of the copy is done.
-pub(crate) fn follows(phase: Phase, live: &StatusSnapshot) -> bool {
-    match phase {
+pub(crate) fn follows(of: Phase, live: &StatusSnapshot) -> bool {
+    match phase(of, Some(live)) {
         Phase::Following => true,
         Phase::Done | Phase::Stopped => !live.shards.is_empty(),
         Phase::Starting | Phase::Copying | Phase::Verifying | Phase::Scanning => false,
@@ -247,17 +256,27 @@ mod tests {
     #[test]
     fn states() {
         let (one, none) = (one_shard(), StatusSnapshot::default());
-        for (phase, live, expected) in [
-            (Phase::Following, Some(&one), "following"),
-            (Phase::Following, Some(&none), "following"),
-            (Phase::Following, None, "following"),
-            (Phase::Copying, Some(&one), "copying"),
-            (Phase::Stopped, Some(&one), "stopped"),
+        let copying = StatusSnapshot {
+            state: State::Copying,
+            ..one_shard()
+        };
+        for (of, live, expected, is_followed) in [
+            (Phase::Following, &one, "following", true),
+            (Phase::Following, &snapshot(), "catching_up", true),
+            (Phase::Following, &copying, "copying", false),
+            (Phase::Following, &none, "starting", false),
+            (Phase::Copying, &one, "copying", false),
+            (Phase::Stopped, &one, "stopped", true),
+            (Phase::Stopped, &none, "stopped", false),
         ] {
-            assert_eq!(state(phase, live), expected, "{phase:?}");
+            assert_eq!(state(of, Some(live)), expected, "{of:?}");
+            assert_eq!(
+                follows(of, live),
+                is_followed,
+                "{of:?} {}",
+                live.state.name()
+            );
         }
-        assert_eq!(state(Phase::Following, Some(&snapshot())), "catching_up");
-        assert!(follows(Phase::Stopped, &one) && !follows(Phase::Stopped, &none));
-        assert!(!follows(Phase::Copying, &one) && follows(Phase::Following, &none));
+        assert_eq!(state(Phase::Following, None), "following");
     }
 }

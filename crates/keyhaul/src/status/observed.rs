@@ -59,9 +59,10 @@ impl Observed {
         let (counts, live) = (self.progress.snapshot(), self.progress.live.snapshot());
         let now = Instant::now();
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        if rates.phase != counts.phase {
+        let phase = live::text::phase(counts.phase, self.follows.then_some(&live));
+        if rates.phase != phase {
             *rates = Growth {
-                phase: counts.phase,
+                phase,
                 ..Growth::default()
             };
         }

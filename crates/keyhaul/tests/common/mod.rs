@@ -8,6 +8,7 @@ pub(crate) mod copying;
 pub(crate) mod keystats;
 pub(crate) mod live;
 pub(crate) mod rdb;
+pub(crate) mod renewals;
 pub(crate) mod rights;
 pub(crate) mod running;
 pub(crate) mod tracking;

@@ -12,7 +12,6 @@
 
 mod names;
 mod row;
-mod sorted;
 mod walk;
 
 #[cfg(test)]
@@ -30,11 +29,12 @@ use tokio_util::sync::CancellationToken;
 use crate::ledger::Ledger;
 use crate::patience::GaveUp;
 use crate::plan::CheckedFile;
+use crate::sorted::{Rows, Sorted};
 use crate::target::file::library_name;
 
 pub(crate) use names::Names;
 use row::{Row, key_digest};
-use sorted::{Rows, Sorted};
+
 use walk::{Broken, walk};
 
 /// What the index keeps, and what its digests can be compared with.
@@ -67,7 +67,7 @@ pub(crate) struct FileIndex {
     rules: IndexRules,
     /// Records that have not expired; more than there are keys where some stand in several files.
     records: u64,
-    sorted: Sorted,
+    sorted: Sorted<Row, { Row::BYTES }>,
     libraries: Vec<FunctionLibrary>,
 }
 

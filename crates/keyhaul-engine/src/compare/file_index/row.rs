@@ -7,11 +7,12 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::IndexedKey;
 use super::walk::Found;
+use crate::sorted::KeyedRow;
 use crate::spill::SpillRow;
 
 /// The digest of db and name. Among 10^9 keys two different ones have the same with a probability below
 /// 10^-20.
-pub(super) fn key_digest(seed: u64, db: u32, name: &[u8]) -> u128 {
+pub(crate) fn key_digest(seed: u64, db: u32, name: &[u8]) -> u128 {
     let mut digest = Xxh3::with_seed(seed);
     digest.update(&db.to_le_bytes());
     digest.update(name);
@@ -71,12 +72,6 @@ impl Row {
         ])
     }
 
-    /// The digest of the key.
-    pub(super) fn key(self) -> u128 {
-        let [high, low, ..] = self.0;
-        whole(high, low)
-    }
-
     pub(super) fn number(self) -> u64 {
         let [_, _, number, ..] = self.0;
         number >> 16
@@ -116,6 +111,13 @@ fn halves(whole: u128) -> [u64; 2] {
 
 fn whole(high: u64, low: u64) -> u128 {
     u128::from(high) << 64 | u128::from(low)
+}
+
+impl KeyedRow<{ Row::BYTES }> for Row {
+    fn key(self) -> u128 {
+        let [high, low, ..] = self.0;
+        whole(high, low)
+    }
 }
 
 impl SpillRow<{ Row::BYTES }> for Row {

@@ -19,8 +19,8 @@ pub(crate) struct Abilities {
     pub(crate) msetex: bool,
     /// LPOP and RPOP with a count, LMOVE, XADD with NOMKSTREAM: Redis >= 6.2, Valkey.
     pub(crate) counted_pops: bool,
-    /// EXPIRE and its like with NX, XX, GT, LT; ENTRIESREAD, ENTRIESADDED of streams: Redis >= 7.0, Valkey.
-    pub(crate) conditions: bool,
+    /// ENTRIESREAD, ENTRIESADDED: Redis >= 7.0, Valkey.
+    pub(crate) entries_read: bool,
     /// HPEXPIREAT: Redis >= 7.4, Valkey >= 9.0.
     pub(crate) field_expiry: bool,
     /// HSETEX, HGETDEL: Redis >= 8.0; HSETEX alone: Valkey 9.0.
@@ -42,7 +42,7 @@ impl Abilities {
             msetex: has("MSETEX"),
             counted_pops: is_6_2,
             // 7.0
-            conditions: has("EXPIRETIME"),
+            entries_read: has("EXPIRETIME"),
             field_expiry: has("HPEXPIREAT"),
             hsetex: has("HSETEX"),
             hgetdel: has("HGETDEL"),
@@ -53,8 +53,8 @@ impl Abilities {
     /// Whether [`form`] has to be asked about commands of this name.
     pub(crate) fn may_change(self, spec: &Spec) -> bool {
         match spec.does {
-            Does::AddEntry | Does::TrimEntries => true,
-            Does::Group | Does::SetLastId | Does::Expire(_) => !self.conditions,
+            Does::AddEntry | Does::TrimEntries | Does::Expire(_) => true,
+            Does::Group | Does::SetLastId => !self.entries_read,
             Does::DeleteEntries | Does::AckEntries => !self.stream_refs,
             Does::FieldsSetExpire => !self.hsetex,
             Does::FieldsTake => !self.hgetdel,
@@ -84,7 +84,8 @@ pub(crate) enum Form {
 /// Not all commands are looked at that a target may not know: it refuses the others, and their keys are read again.
 ///
 /// Also for the newest target: XADD and XTRIM with LIMIT. A server sends `MAXLEN = n LIMIT m` (seen, 6.2 to 9.1) and takes it from
-/// its own primary only: what has no `~` must have no LIMIT.
+/// its own primary only: what has no `~` must have no LIMIT. And EXPIRE and its like lose NX, XX, GT and LT, which were met on the source and need
+/// not be on a target that holds a deadline that was pushed out.
 pub(crate) fn form(spec: &Spec, args: &Args<'_>, abilities: Abilities, out: &mut BytesMut) -> Form {
     if !abilities.may_change(spec) {
         return Form::AsItIs;

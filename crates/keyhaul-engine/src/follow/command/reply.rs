@@ -42,8 +42,8 @@ pub(crate) fn shows_absence(spec: &Spec, reply: &Token) -> bool {
             *reply == Token::Null
         }
         Does::PopScored => matches!(reply, Token::Array(0)),
-        // An entry that was deleted: Redis 7.0 and newer do not keep it pending, older ones do (seen).
-        _ if spec.name == "XCLAIM" => matches!(reply, Token::Array(0)),
+        // The entry was deleted. Redis before 7.0 lets it be pending all the same; newer servers only do so if it is restored (seen).
+        Does::Claim => matches!(reply, Token::Array(0)),
         _ => false,
     }
 }

@@ -99,6 +99,8 @@ pub(super) enum Does {
     TrimEntries,
     DeleteEntries,
     AckEntries,
+    /// `XCLAIM`
+    Claim,
     Group,
     SetLastId,
     JsonSetMany,
@@ -315,7 +317,7 @@ static SPECS: [Spec; ROWS] = [
     row("XCFGSET", KEY, Change),
     row("XACK", KEY, Change),
     row("XACKDEL", KEY, AckEntries),
-    row("XCLAIM", KEY, Change),
+    row("XCLAIM", KEY, Claim),
     row("XAUTOCLAIM", KEY, Uncertain),
     row("XREADGROUP", Streams, Uncertain),
     row("XGROUP", At(2, Write), Group),

@@ -46,7 +46,7 @@ pub(crate) const FAR_MS: i64 = 400 * 24 * 3600 * 1000;
 const HELD_LEAST_MS: i64 = 3600 * 1000;
 /// A deadline that would have to be held so soon is held at once, ms: its command may still be on its way when the others
 /// of its minute are held.
-const EARLY_MS: i64 = 2 * 60 * 1000;
+const EARLY_MS: i64 = 10 * 60 * 1000;
 /// Names of keys that are longer are not noted, bytes.
 const KEY_BYTES_MAX: usize = 1024 * 1024;
 
@@ -68,7 +68,7 @@ pub(crate) struct Record {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Work {
     /// Their time has come near: where the target's expiry is exactly `at_ms` it becomes `held_ms`. To be done behind every
-    /// command whose deadline was admitted more than a minute ago.
+    /// command whose deadline was admitted more than nine minutes ago.
     Hold(Vec<Record>),
     /// All that the source did up to their time is applied: where the target's expiry is exactly `held_ms` it becomes
     /// `at_ms`. Some may never have been held.

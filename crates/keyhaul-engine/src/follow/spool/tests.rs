@@ -143,7 +143,7 @@ async fn what_does_not_fit_goes_over_the_disk_and_is_gone_when_applied() {
     );
     spool.applied(end / 2);
     until("the first files are gone", || {
-        made.limit.used() < 2 * SEGMENT_BYTES
+        made.limit.used() < 3 * SEGMENT_BYTES
     })
     .await;
     spool.applied(end - 1);
@@ -370,13 +370,13 @@ impl Made {
 /// Reads, writes and applies at random, with restarts, against the bytes that must come.
 #[tokio::test]
 async fn at_random() {
-    for seed in 0..6 {
+    for seed in 0..3 {
         let mut random = StdRng::seed_from_u64(seed);
         let folder = TempDir::new().unwrap();
         let bytes_max = [u64::MAX, 4 * MB][random.random_range(0..2)];
         let mut made = begun(Some(folder.path()), bytes_max, 1000).await;
         let (mut read, mut applied) = (1000, 999);
-        for step in 0..400 {
+        for step in 0..250 {
             let context = format!("seed {seed}, step {step}");
             match random.random_range(0..100) {
                 0..50 => {

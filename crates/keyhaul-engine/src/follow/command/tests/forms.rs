@@ -39,7 +39,7 @@ const NEWEST: Abilities = Abilities {
     set_ifeq: true,
     msetex: true,
     counted_pops: true,
-    conditions: true,
+    entries_read: true,
     field_expiry: true,
     hsetex: true,
     hgetdel: true,
@@ -205,7 +205,8 @@ fn other_forms_for_targets_that_know_less() {
     check("HSETEX h FNX PXAT 5 FIELDS 2 f v g w", fields, Some(both));
     check("HGETDEL h FIELDS 2 f g", old, Some(&["HDEL h f g"]));
     check("HPEXPIREAT h 5 FIELDS 1 f", old, None);
-    check("PEXPIREAT k 5 GT", old, Some(&["PEXPIREAT k 5"]));
+    check("PEXPIREAT k 5 GT", NEWEST, Some(&["PEXPIREAT k 5"]));
+    check("PEXPIREAT k 5", old, Some(&["PEXPIREAT k 5"]));
     check("SET k v PXAT 5", old, Some(&["SET k v", "PEXPIREAT k 5"]));
     check("SET k v IFEQ w KEEPTTL", old, Some(&["SET k v KEEPTTL"]));
     check("SET k v KEEPTTL", old, Some(&["SET k v KEEPTTL"]));

@@ -359,3 +359,46 @@ fn a_flush_that_failed_is_tried_again() {
     let expected = ["k", "l"].map(|key| record(key, NOW_MS, held_ms)).to_vec();
     assert_eq!(work, Some(Work::Settle(expected)));
 }
+
+#[test]
+fn a_split_that_failed_is_in_the_next_flush() {
+    let (folder, deadlines) = open();
+    let path = folder.path().join("d");
+    let at_ms = NOW_MS + 10 * HOUR_MS;
+    for n in 0..5 {
+        deadlines.admit(0, b"moved", at_ms + n, NOW_MS);
+    }
+    let limits = deadlines.store().limits;
+    deadlines.store().limits.log_bytes = 0;
+    deadlines.flush().unwrap();
+    deadlines.store().limits = limits;
+    fs::create_dir(path.join("log.next")).unwrap();
+    assert!(deadlines.step(at_ms - HOUR_MS, None, 10).is_err());
+    // The log on the disk still says that all is in there.
+    assert!(path.join("1").exists());
+    fs::remove_dir(path.join("log.next")).unwrap();
+    // In the bucket of the minute it stands behind what was moved there, and so it must on the disk.
+    deadlines.admit(0, b"admitted", at_ms, at_ms - HOUR_MS);
+    deadlines.flush().unwrap();
+    assert!(!path.join("1").exists());
+    let spans = |deadlines: &Deadlines| -> Vec<Span> {
+        let store = deadlines.store();
+        store.buckets.keys().map(|id| id.span).collect()
+    };
+    assert_eq!(spans(&deadlines), [Span::Minute]);
+
+    let hold = |deadlines: &Deadlines| {
+        let work = deadlines.step(at_ms - HOLD_MS, None, 10).unwrap();
+        let Some(Work::Hold(records)) = work else {
+            panic!("{work:?}");
+        };
+        let keys = records.into_iter().map(|record| record.key);
+        keys.collect::<Vec<_>>()
+    };
+    let in_memory = hold(&deadlines);
+    assert_eq!(in_memory.len(), 6);
+    drop(deadlines);
+    let deadlines = reopen(&folder);
+    assert_eq!(spans(&deadlines), [Span::Minute]);
+    assert_eq!(hold(&deadlines), in_memory);
+}

@@ -3,19 +3,25 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::marker::PhantomData;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use tokio_util::sync::CancellationToken;
 
-use super::row::Row;
 use crate::spill::{Spill, SpillRow};
+
+/// A row that is found by a digest, which is its beginning in the order of rows.
+pub(crate) trait KeyedRow<const BYTES: usize>: SpillRow<BYTES> {
+    /// The digest of its key.
+    fn key(self) -> u128;
+}
 
 /// How many rows are held in memory, 5.6 MB.
 const ROWS_MAX: usize = 100_000;
 /// How much is written at once, bytes.
 const WRITE_BYTES: usize = 256 * 1024;
-/// Rows that are read at once: 4 KB.
+/// Rows that are read at once: 4 KB of rows of 56 bytes.
 const BLOCK_ROWS: u64 = 73;
 /// After so many guesses that were wrong the range is halved instead: only a seed that is known could make
 /// that necessary.
@@ -25,19 +31,19 @@ const ROWS_BETWEEN_LOOKS: u64 = 65_536;
 
 /// Rows that arrive in any order.
 #[derive(Debug)]
-pub(super) struct Rows {
+pub(crate) struct Rows<R, const BYTES: usize> {
     rows_max: usize,
-    rows: Vec<Row>,
-    spill: Spill<Row, { Row::BYTES }>,
+    rows: Vec<R>,
+    spill: Spill<R, BYTES>,
 }
 
-impl Rows {
+impl<R: KeyedRow<BYTES>, const BYTES: usize> Rows<R, BYTES> {
     /// Keeps what memory does not hold in a nameless file in `folder`.
-    pub(super) fn new(folder: &Path) -> io::Result<Self> {
+    pub(crate) fn new(folder: &Path) -> io::Result<Self> {
         Self::with_rows_max(folder, ROWS_MAX)
     }
 
-    pub(super) fn with_rows_max(folder: &Path, rows_max: usize) -> io::Result<Self> {
+    pub(crate) fn with_rows_max(folder: &Path, rows_max: usize) -> io::Result<Self> {
         Ok(Self {
             rows_max,
             rows: Vec::new(),
@@ -45,7 +51,7 @@ impl Rows {
         })
     }
 
-    pub(super) fn add(&mut self, row: Row) -> io::Result<()> {
+    pub(crate) fn add(&mut self, row: R) -> io::Result<()> {
         self.rows.push(row);
         if self.rows.len() < self.rows_max {
             return Ok(());
@@ -57,13 +63,13 @@ impl Rows {
     ///
     /// # Errors
     /// Those of the disk, and [`io::ErrorKind::Other`] when a stop is wanted.
-    pub(super) fn finish(mut self, folder: &Path, stop: &CancellationToken) -> io::Result<Sorted> {
+    pub(crate) fn finish(mut self, folder: &Path, stop: &CancellationToken) -> io::Result<Sorted<R, BYTES>> {
         self.spill.add(&mut self.rows)?;
         self.rows = Vec::new();
         let file = tempfile::tempfile_in(folder)?;
         let mut writer = BufWriter::with_capacity(WRITE_BYTES, &file);
         let mut rows = 0;
-        let mut last: Option<Row> = None;
+        let mut last: Option<R> = None;
         self.spill.for_each_sorted(|row| {
             if let Some(done) = last.replace(row).filter(|last| last.key() != row.key()) {
                 rows += 1;
@@ -80,28 +86,30 @@ impl Rows {
         }
         writer.flush()?;
         drop(writer);
-        Ok(Sorted { file, rows })
+        let kind = PhantomData;
+        Ok(Sorted { file, rows, kind })
     }
 }
 
 /// Rows in the order of their keys, one a key.
 #[derive(Debug)]
-pub(super) struct Sorted {
+pub(crate) struct Sorted<R, const BYTES: usize> {
     file: File,
     rows: u64,
+    kind: PhantomData<R>,
 }
 
-impl Sorted {
+impl<R: KeyedRow<BYTES>, const BYTES: usize> Sorted<R, BYTES> {
     /// How many there are.
-    pub(super) fn rows(&self) -> u64 {
+    pub(crate) fn rows(&self) -> u64 {
         self.rows
     }
 
     /// For a number of searches.
-    pub(super) fn finder(&self) -> Finder<'_> {
+    pub(crate) fn finder(&self) -> Finder<'_, R, BYTES> {
         Finder {
             sorted: self,
-            block: vec![0; BLOCK_ROWS as usize * Row::BYTES],
+            block: vec![0; BLOCK_ROWS as usize * BYTES],
             reads: 0,
         }
     }
@@ -109,19 +117,19 @@ impl Sorted {
 
 /// Searches with a buffer of its own.
 #[derive(Debug)]
-pub(super) struct Finder<'a> {
-    sorted: &'a Sorted,
+pub(crate) struct Finder<'a, R, const BYTES: usize> {
+    sorted: &'a Sorted<R, BYTES>,
     block: Vec<u8>,
     /// Reads so far.
-    pub(super) reads: u64,
+    pub(crate) reads: u64,
 }
 
-impl Finder<'_> {
+impl<R: KeyedRow<BYTES>, const BYTES: usize> Finder<'_, R, BYTES> {
     /// The row of a key.
     ///
     /// # Errors
     /// Those of the disk.
-    pub(super) fn find(&mut self, key: u128) -> io::Result<Option<Row>> {
+    pub(crate) fn find(&mut self, key: u128) -> io::Result<Option<R>> {
         let mut range = Range {
             begin: 0,
             end: self.sorted.rows,
@@ -137,7 +145,7 @@ impl Finder<'_> {
             guesses += 1;
             let begin = place.saturating_sub(BLOCK_ROWS / 2).max(range.begin);
             let rows = self.read(begin, range.end.min(begin + BLOCK_ROWS))?;
-            let key_of = |row: &[u8; Row::BYTES]| Row::of_bytes(row).key();
+            let key_of = |row: &[u8; BYTES]| R::of_bytes(row).key();
             let (Some(first), Some(last)) = (rows.first().map(key_of), rows.last().map(key_of))
             else {
                 break;
@@ -148,18 +156,18 @@ impl Finder<'_> {
                 (range.begin, range.lowest) = (begin + rows.len() as u64, last);
             } else {
                 let found = rows.binary_search_by_key(&key, key_of).ok();
-                return Ok(found.and_then(|at| rows.get(at)).map(Row::of_bytes));
+                return Ok(found.and_then(|at| rows.get(at)).map(R::of_bytes));
             }
         }
         Ok(None)
     }
 
     /// Rows from `begin` on, up to `end`, at most a block.
-    fn read(&mut self, begin: u64, end: u64) -> io::Result<&[[u8; Row::BYTES]]> {
-        let bytes = (end - begin) as usize * Row::BYTES;
+    fn read(&mut self, begin: u64, end: u64) -> io::Result<&[[u8; BYTES]]> {
+        let bytes = (end - begin) as usize * BYTES;
         let block = self.block.get_mut(..bytes).unwrap_or_default();
         self.reads += 1;
-        let at = begin * Row::BYTES as u64;
+        let at = begin * BYTES as u64;
         self.sorted.file.read_exact_at(block, at)?;
         Ok(block.as_chunks().0)
     }
