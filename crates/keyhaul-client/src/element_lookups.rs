@@ -7,7 +7,8 @@ use crate::reads::ReadConnection;
 use crate::value_kind::ValueKind;
 
 impl ReadConnection {
-    /// Whether a set has these members, or a hash these fields: SISMEMBER or HEXISTS, in one pipeline.
+    /// Whether a set or sorted set has these members, or a hash these fields: SISMEMBER, ZSCORE or HEXISTS, in one
+    /// pipeline.
     ///
     /// # Errors
     /// Any; the first refusal as [`ClientError::Server`].
@@ -19,6 +20,7 @@ impl ReadConnection {
     ) -> Result<Vec<bool>, ClientError> {
         let command: &[u8] = match kind {
             ValueKind::Hash => b"HEXISTS",
+            ValueKind::SortedSet => b"ZSCORE",
             _ => b"SISMEMBER",
         };
         let output = self.connection.output();
@@ -30,7 +32,8 @@ impl ReadConnection {
         for _ in names {
             match self.connection.value().await? {
                 Value::Error(text) => refused = refused.or(Some(text)),
-                value => found.push(value.as_int() == Some(1)),
+                Value::Int(n) => found.push(n == 1),
+                value => found.push(!value.is_null()),
             }
         }
         match refused {

@@ -343,6 +343,7 @@ impl ReadConnection {
             } => {
                 let command: &[u8] = match kind {
                     ValueKind::Hash => b"HSCAN",
+                    ValueKind::SortedSet => b"ZSCAN",
                     _ => b"SSCAN",
                 };
                 let (cursor, count) = (one.format(cursor), two.format(count));

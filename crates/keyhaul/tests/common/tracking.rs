@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use keyhaul_testkit::{Server, wait_until};
+use keyhaul_testkit::diff::{self, View};
+use keyhaul_testkit::{Dataset, Server, wait_until};
 use redis::{Connection, Value, cmd};
 
 use super::copying::{Ran, run};
@@ -10,6 +11,20 @@ use super::running::Running;
 
 /// Far above what any of these waits needs.
 pub(crate) const SOON: Duration = Duration::from_secs(40);
+
+#[track_caller]
+pub(crate) fn assert_equal(source: &Server, target: &Server) {
+    diff::assert_equal(&View::server(source), &View::server(target));
+}
+
+pub(crate) fn dataset(seed: u64) -> Dataset {
+    Dataset {
+        seed,
+        keys: 300,
+        dbs: vec![0, 3],
+        ..Dataset::default()
+    }
+}
 
 /// Starts a job that follows without PSYNC.
 pub(crate) fn start(source: &str, target: &str, options: &[&str]) -> Running {

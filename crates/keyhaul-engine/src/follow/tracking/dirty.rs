@@ -169,6 +169,17 @@ impl Dirty {
         self.news.notify_waiters();
     }
 
+    /// What was put off is due now.
+    pub(super) fn hurry(&self) {
+        let mut inner = self.lock();
+        for queue in &mut inner.shards {
+            let later = std::mem::take(&mut queue.later);
+            queue.due.extend(later.into_values().flatten());
+        }
+        drop(inner);
+        self.news.notify_waiters();
+    }
+
     /// Whether all that was told is written.
     pub(super) fn is_settled(&self) -> bool {
         let inner = self.lock();
@@ -373,6 +384,8 @@ mod tests {
         dirty.tell(0, [key("b"), key("a")]);
         assert_eq!(dirty.open(0), (2, since));
         assert_eq!(names(&dirty.take(0, 10).await), ["b"]);
+        dirty.hurry();
+        assert_eq!(names(&dirty.take(0, 10).await), ["a"]);
     }
 
     #[tokio::test]

@@ -2,7 +2,8 @@
 //! settles them when what was read is written.
 //!
 //! Small keys go to readers as those of a copy, which here delete on the target what they do not find. A big key is copied
-//! by element, beside, and rests after that: the longer, the more often it changed.
+//! by element, beside, and rests after that: the longer, the more often it changed. One that changes again and again is
+//! not copied, but what differs is written.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::follow::ShardStatus;
 use crate::follow::tracking::clash::Clash;
 use crate::follow::tracking::dbs::Dbs;
 use crate::follow::tracking::dirty::{Dirty, Taken};
+use crate::follow::tracking::hot;
 use crate::ledger::Ledger;
 use crate::patience::GaveUp;
 use crate::prepare::{SizeRules, SizeVerdict};
@@ -98,8 +100,9 @@ impl Rests {
         (rest.until > now).then_some(rest.until)
     }
 
-    /// The key is about to be copied, which takes as long as it takes, and rests from now on.
-    fn begin(&mut self, name: &Bytes, now: Instant) {
+    /// The key is about to be copied, which takes as long as it takes, and rests from now on. Whether it changes again and
+    /// again.
+    fn begin(&mut self, name: &Bytes, now: Instant) -> bool {
         if self.keys.len() >= RESTS_MAX {
             self.keys.retain(|_, rest| rest.until + rest.pause > now);
         }
@@ -114,6 +117,7 @@ impl Rests {
         };
         let until = now + pause;
         self.keys.insert(name.clone(), Rest { pause, until });
+        pause > REST_FIRST
     }
 }
 
@@ -261,7 +265,9 @@ impl Feeder {
         open: &mut JoinSet<()>,
     ) -> Result<(), GaveUp> {
         let now = Instant::now();
-        if let Some(until) = self.rests.of(&taken.name, now) {
+        // In the end there is no time to rest, and none for a copy.
+        let is_ending = self.ledger.stop.is_cancelled();
+        if let Some(until) = self.rests.of(&taken.name, now).filter(|_| !is_ending) {
             self.dirty.postpone(taken, until);
             return Ok(());
         }
@@ -269,7 +275,7 @@ impl Feeder {
             self.dirty.postpone(taken, now + NO_PLACE_WAIT);
             return Ok(());
         };
-        self.rests.begin(&taken.name, now);
+        let is_hot = self.rests.begin(&taken.name, now) || is_ending;
         let bigs = ways.big.clone();
         let name = taken.name.clone();
         let (mut read, mut taken) = self.read(vec![(taken, ways)]).await?;
@@ -292,6 +298,9 @@ impl Feeder {
                     checkpoint.big_found(&big);
                 }
                 rules.ledger.not_moved.try_again(db, &name);
+                if is_hot && settled_by_difference(&rules, &big).await {
+                    continue;
+                }
                 let end = BigCopy::new(rules.clone(), big, Vec::new()).run().await;
                 was_written |= end == BigEnd::Written;
                 if end == BigEnd::LeftOut {
@@ -360,6 +369,16 @@ impl Feeder {
             dirty: self.dirty.clone(),
         }
     }
+}
+
+/// Writes what differs of a key, where that can be done.
+async fn settled_by_difference(rules: &Arc<Rules>, big: &BigKey) -> bool {
+    let settled = hot::settle(rules, big).await;
+    // The copy as a whole finds out what is the matter, and waits where it has to.
+    settled.unwrap_or_else(|e| {
+        tracing::info!("by difference: {}", keyhaul_client::chain(&e));
+        false
+    })
 }
 
 /// Keys that readers have.

@@ -13,6 +13,7 @@
 //!
 //! - [`listener`] listens to one primary, [`untold`] finds out what it does not tell by itself.
 //! - [`dirty`] is the set of keys that are to be read again, [`feeder`] has them read.
+//! - [`hot`] settles large values that are written again and again.
 //! - [`clash`] knows which of several keys is written that become one.
 //! - [`extras`] finds what only the target has, [`watch`] what makes everything suspect.
 //! - [`pass`] puts them together, and knows what is applied.
@@ -22,6 +23,7 @@ mod dbs;
 mod dirty;
 mod extras;
 mod feeder;
+mod hot;
 mod listener;
 mod pass;
 mod untold;

@@ -408,6 +408,7 @@ impl End {
         let stopping = self.until.get().unwrap_or_else(|| {
             let now = Instant::now();
             self.until.set(now);
+            dirty.hurry();
             now
         });
         if synced.is_some_and(|synced| synced >= stopping) {
