@@ -1,17 +1,14 @@
-//! Followed by what the source tells: rights, filters and names, clusters, large keys.
+//! Followed by what the source tells: rights, filters and names, clusters.
 
 mod common;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-use common::copying::{copy, key_count, run};
+use common::copying::{copy, run};
 use common::rights::{LOGIN, assert_equal, assert_refused, dataset, server};
 use common::tracking::{
     SOON, churn, get, remarked, start, stop, wait_for_marker, wait_until_following,
     wait_until_synced,
 };
-use keyhaul_testkit::diff::{self, DiffOptions, View};
+use keyhaul_testkit::diff::{self, View};
 use keyhaul_testkit::{Cluster, Server, Version, require, wait_until};
 
 /// What a user needs on the source and on the target, beside the way in which changes are told.
@@ -180,98 +177,4 @@ fn from_a_cluster_that_moves_slots() {
     wait_until_synced(&mut running);
     stop(running);
     diff::assert_equal(&View::cluster(&source), &View::server(&target));
-}
-
-/// Keys above the threshold that are written all the time: they come over meanwhile, by what differs, and are right in
-/// the end.
-fn large_keys_that_are_written(version: Version) {
-    if !require(version) {
-        return;
-    }
-    let (source, target) = (Server::start(version), Server::start(version));
-    let fill = "local x = string.rep('x', 80) for i = 1, 15000 do redis.call('HSET', 'hash', i, x..i) \
-                redis.call('SADD', 'set', x..i) redis.call('ZADD', 'zset', i, x..i) end";
-    let fill = redis::cmd("EVAL").arg(fill).arg(0).clone();
-    fill.exec(&mut source.client()).expect("is done");
-    let options = ["--chunk-threshold", "1MB"];
-    let mut running = start(&source.uri(), &target.uri(), &options);
-    wait_until_following(&mut running);
-    let is_over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut client = source.client();
-            for n in 1.. {
-                if is_over.load(Ordering::Relaxed) {
-                    return;
-                }
-                let script = "local n = ARGV[1] for _, k in ipairs({'hash', 'set', 'zset'}) do redis.call('INCR', 'writes') end \
-                              redis.call('HSET', 'hash', 'tick', n) redis.call('HDEL', 'hash', n) redis.call('HSET', 'hash', 'new'..n, n) \
-                              redis.call('SADD', 'set', 'tick'..n) redis.call('SREM', 'set', 'tick'..(n - 9)) \
-                              redis.call('ZADD', 'zset', n, 'tick') redis.call('ZREMRANGEBYRANK', 'zset', 5, 5)";
-                let mut command = redis::cmd("EVAL");
-                let written = command.arg(script).arg(0).arg(n).exec(&mut client);
-                written.expect("the source takes it");
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        });
-        let mut client = target.client();
-        let mut ask = |words: [&str; 3]| -> f64 {
-            let asked = redis::cmd(words[0])
-                .arg(words[1])
-                .arg(words[2])
-                .query(&mut client);
-            asked.ok().flatten().unwrap_or(0.0)
-        };
-        wait_until("they come over while they are written", SOON, || {
-            ask(["HGET", "hash", "tick"]) > 50.0 && ask(["ZSCORE", "zset", "tick"]) > 50.0
-        });
-        is_over.store(true, Ordering::Relaxed);
-    });
-    run(&source, 0, "EXPIRE hash 5000");
-    stop(running);
-    assert_equal(&source, &target);
-}
-
-#[test]
-fn large_keys_that_are_written_valkey_8_0() {
-    large_keys_that_are_written(Version::VALKEY_8_0);
-}
-
-/// Its fields may have times of their own.
-#[test]
-fn large_keys_that_are_written_redis_8_2() {
-    large_keys_that_are_written(Version::REDIS_8_2);
-}
-
-#[test]
-fn a_large_key_that_is_deleted() {
-    if !require(Version::VALKEY_8_0) {
-        return;
-    }
-    let (source, target) = (
-        Server::start(Version::VALKEY_8_0),
-        Server::start(Version::VALKEY_8_0),
-    );
-    let fill = "for i=1,20000 do redis.call('RPUSH','big',i..string.rep('x',100)) end";
-    redis::cmd("EVAL")
-        .arg(fill)
-        .arg(0)
-        .exec(&mut source.client())
-        .expect("is done");
-    let mut running = start(&source.uri(), &target.uri(), &["--chunk-threshold", "1MB"]);
-    wait_until_following(&mut running);
-    for n in 0..20 {
-        run(&source, 0, &format!("RPUSH big {n}"));
-        run(&source, 0, "LPOP big");
-    }
-    let differs = || {
-        let options = DiffOptions::default();
-        diff::keyspaces(&View::server(&source), &View::server(&target), &options)
-    };
-    wait_until("it settles", SOON, || {
-        key_count(&target) > 0 && differs().is_empty()
-    });
-    run(&source, 0, "DEL big");
-    wait_until("it is deleted", SOON, || key_count(&target) == 0);
-    stop(running);
 }

@@ -30,6 +30,8 @@ use crate::source::track::Ticket;
 
 /// How often a key is read because it was written meanwhile, or what was built was lost.
 const TRIES_MAX: u32 = 5;
+/// The same where the source is followed: what is written all the time is settled by what differs then.
+const LIVE_TRIES_MAX: u32 = 2;
 /// How often a key is read again because a link failed in the middle of an element too long to be held.
 const INTERRUPTIONS_MAX: u32 = 50;
 /// The wait before a key is looked at again whose slot is on the move.
@@ -221,7 +223,11 @@ impl BigCopy {
                     if !matches!(broken, Broken::Noticed) {
                         self.forget();
                     }
-                    if tries >= TRIES_MAX {
+                    let tries_max = match self.rules.is_live {
+                        true => LIVE_TRIES_MAX,
+                        false => TRIES_MAX,
+                    };
+                    if tries >= tries_max {
                         self.clear().await?;
                         self.was_written = !is_lost;
                         return Err(Broken::Refused(unsettled(is_lost)));

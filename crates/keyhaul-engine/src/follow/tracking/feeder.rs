@@ -6,7 +6,7 @@
 //! not copied, but what differs is written.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -68,7 +68,7 @@ pub(super) struct Feeder {
 #[derive(Debug, Clone)]
 pub(super) struct Rests {
     places: Arc<Semaphore>,
-    keys: HashMap<Bytes, Rest>,
+    keys: Arc<Mutex<HashMap<Bytes, Rest>>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -90,34 +90,40 @@ impl Rests {
     pub(super) fn new() -> Self {
         Self {
             places: Arc::new(Semaphore::new(BIG_OPEN_MAX)),
-            keys: HashMap::new(),
+            keys: Arc::default(),
         }
     }
 
     /// How long the key rests still.
     fn of(&self, name: &Bytes, now: Instant) -> Option<Instant> {
-        let rest = self.keys.get(name)?;
+        let rest = self.lock().get(name).copied()?;
         (rest.until > now).then_some(rest.until)
     }
 
-    /// The key is about to be copied, which takes as long as it takes, and rests from now on. Whether it changes again and
-    /// again.
-    fn begin(&mut self, name: &Bytes, now: Instant) -> bool {
-        if self.keys.len() >= RESTS_MAX {
-            self.keys.retain(|_, rest| rest.until + rest.pause > now);
+    /// Whether the key changes again and again: it did so not long after it had rested.
+    fn is_hot(&self, name: &Bytes, now: Instant) -> bool {
+        let rest = self.lock().get(name).copied();
+        rest.is_some_and(|rest| rest.until + rest.pause >= now)
+    }
+
+    /// The key was settled, and rests from now on; `is_hot`: as it was when that began.
+    fn begin(&self, name: &Bytes, is_hot: bool, now: Instant) -> Instant {
+        let mut keys = self.lock();
+        if keys.len() >= RESTS_MAX {
+            keys.retain(|_, rest| rest.until + rest.pause > now);
         }
-        if self.keys.len() >= RESTS_MAX {
-            self.keys.clear();
+        if keys.len() >= RESTS_MAX {
+            keys.clear();
         }
-        let pause = match self.keys.get(name) {
-            // It was left alone for as long again.
-            Some(rest) if rest.until + rest.pause < now => REST_FIRST,
-            Some(rest) => (rest.pause * 2).min(REST_LONGEST),
-            None => REST_FIRST,
-        };
+        let before = keys.get(name).filter(|_| is_hot);
+        let pause = before.map_or(REST_FIRST, |rest| (rest.pause * 2).min(REST_LONGEST));
         let until = now + pause;
-        self.keys.insert(name.clone(), Rest { pause, until });
-        pause > REST_FIRST
+        keys.insert(name.clone(), Rest { pause, until });
+        until
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Bytes, Rest>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -275,7 +281,8 @@ impl Feeder {
             self.dirty.postpone(taken, now + NO_PLACE_WAIT);
             return Ok(());
         };
-        let is_hot = self.rests.begin(&taken.name, now) || is_ending;
+        let is_hot = self.rests.is_hot(&taken.name, now);
+        let by_difference = is_hot || is_ending;
         let bigs = ways.big.clone();
         let name = taken.name.clone();
         let (mut read, mut taken) = self.read(vec![(taken, ways)]).await?;
@@ -283,7 +290,7 @@ impl Feeder {
             .extend(bigs.iter().map(|(db, _)| (*db, name.clone())));
         let finish = self.finish(read);
         let (dirty, status) = (self.dirty.clone(), self.status.clone());
-        let rules = self.big.clone();
+        let (rules, rests) = (self.big.clone(), self.rests.clone());
         open.spawn(async move {
             let _place = place;
             let mut was_written = false;
@@ -298,7 +305,7 @@ impl Feeder {
                     checkpoint.big_found(&big);
                 }
                 rules.ledger.not_moved.try_again(db, &name);
-                if is_hot && settled_by_difference(&rules, &big).await {
+                if by_difference && settled_by_difference(&rules, &big).await {
                     continue;
                 }
                 let end = BigCopy::new(rules.clone(), big, Vec::new()).run().await;
@@ -312,10 +319,9 @@ impl Feeder {
                 return;
             }
             Progress::add(&status.keys_reread, 1);
+            let until = rests.begin(&name, is_hot, Instant::now());
             match was_written {
-                true => taken
-                    .drain(..)
-                    .for_each(|taken| dirty.postpone(taken, Instant::now() + REST_FIRST)),
+                true => (taken.drain(..)).for_each(|taken| dirty.postpone(taken, until)),
                 false => dirty.settle(taken),
             }
         });
@@ -424,19 +430,21 @@ mod tests {
     #[test]
     fn a_key_that_is_written_all_the_time_rests_longer_and_longer() {
         let name = Bytes::from_static(b"k");
-        let mut rests = Rests::new();
+        let rests = Rests::new();
         let mut now = Instant::now();
         let mut pauses = Vec::new();
         for _ in 0..9 {
             assert_eq!(rests.of(&name, now), None);
-            rests.begin(&name, now);
-            let until = rests.of(&name, now).expect("it rests");
+            let is_hot = rests.is_hot(&name, now);
+            // However long it takes.
+            now += Duration::from_secs(8);
+            let until = rests.begin(&name, is_hot, now);
+            assert_eq!(rests.of(&name, now), Some(until));
             pauses.push((until - now).as_secs());
             now = until;
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        now += Duration::from_secs(61);
-        rests.begin(&name, now);
-        assert_eq!(rests.of(&name, now), Some(now + REST_FIRST));
+        assert!(rests.is_hot(&name, now));
+        assert!(!rests.is_hot(&name, now + Duration::from_secs(61)));
     }
 }

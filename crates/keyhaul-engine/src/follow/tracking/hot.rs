@@ -1,7 +1,8 @@
 //! Settles a large value that is written again and again: only elements that differ go over, page by page.
 //!
 //! What a reader of the target sees meanwhile is the old value with some of the new elements in it, as after some of the
-//! writes. Who was told of no write since it began has the value of one moment in the end.
+//! writes. Who was told of no write since it began has the value of one moment in the end. Where the target has no such
+//! value yet, it is built under a staging name and takes its place when all elements were gone over once.
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use keyhaul_client::{ClientError, KeyExpiry, Page, ReadConnection, TargetConnect
 use keyhaul_resp::{Value, encode};
 
 use crate::bigkey::job::Rules;
+use crate::bigkey::staging::{LIFE_MS, Purpose};
 use crate::checkpoint::BigKey;
 
 /// Elements on a page, and what they may take by the mean of all, bytes.
@@ -21,7 +23,10 @@ struct Hot<'a> {
     source: ReadConnection,
     target: TargetConnection,
     key: &'a [u8],
+    /// The key that is written.
     target_key: Bytes,
+    /// It is none of the user's.
+    is_staging: bool,
     kind: ValueKind,
     count: u64,
     rules: &'a Arc<Rules>,
@@ -51,26 +56,49 @@ pub(super) async fn settle(rules: &Arc<Rules>, big: &BigKey) -> Result<bool, Cli
         Some(kind @ (ValueKind::Hash | ValueKind::Set | ValueKind::SortedSet)) => kind,
         _ => return Ok(false),
     };
-    if type_of(target.reads(), &target_key).await? != name
-        || !rules
-            .outlet
-            .filter()
-            .takes_type(kind.type_name().parse().ok())
+    if !rules
+        .outlet
+        .filter()
+        .takes_type(kind.type_name().parse().ok())
     {
         return Ok(false);
     }
+    let is_there = type_of(target.reads(), &target_key).await? == name;
+    let purpose = Purpose {
+        job: rules.job_id,
+        source_db: big.db,
+        source_key: big.key.clone(),
+        target_key: target_key.clone(),
+    };
+    let staging = (!is_there).then(|| purpose.name(0));
     let length = source.length(kind, &big.key).await?;
     let mean_bytes = (big.memory_bytes / length.max(1)).max(1);
     let mut hot = Hot {
         source,
         target,
         key: &big.key,
-        target_key,
+        target_key: staging.clone().unwrap_or_else(|| target_key.clone()),
+        is_staging: !is_there,
         kind,
         count: (PAGE_BYTES / mean_bytes).clamp(1, PAGE_ELEMENTS),
         rules,
     };
-    if !hot.forth().await? {
+    if let Some(staging) = &staging {
+        hot.target.raw().call(&[b"UNLINK", staging]).await?;
+    }
+    let is_possible = hot.forth().await?;
+    if let Some(staging) = &staging {
+        // A key that is gone, or another one by now, was told.
+        let is_same = type_of(&mut hot.source, &big.key).await? == name;
+        if !is_possible || !is_same {
+            hot.target.raw().call(&[b"UNLINK", staging]).await?;
+            return Ok(is_possible);
+        }
+        let place: [&[u8]; 3] = [b"RENAME", staging, &target_key];
+        hot.target.raw().call(&place).await?;
+        (hot.target_key, hot.is_staging) = (target_key, false);
+    }
+    if !is_possible {
         return Ok(false);
     }
     let ours = hot.source.length(kind, hot.key).await?;
@@ -141,6 +169,10 @@ impl Hot<'_> {
             let bytes = args.iter().map(|arg| arg.len() as u64).sum();
             self.rules.outlet.throttle().pass(bytes).await;
             self.target.raw().call(&args).await?;
+            if self.is_staging {
+                let live: [&[u8]; 3] = [b"PEXPIRE", &self.target_key, LIFE_MS];
+                self.target.raw().call(&live).await?;
+            }
         }
         Ok(true)
     }
