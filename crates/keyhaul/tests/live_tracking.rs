@@ -84,14 +84,21 @@ fn emptied_and_swapped_dbs_functions_and_groups() {
     if !require(Version::REDIS_7_0) {
         return;
     }
-    let (source, target) = (Server::start(Version::REDIS_7_0), Server::start(Version::REDIS_7_0));
+    let (source, target) = (
+        Server::start(Version::REDIS_7_0),
+        Server::start(Version::REDIS_7_0),
+    );
     dataset(7).fill(&source);
     run(&source, 0, "XADD stream 1-1 f v");
     run(&source, 0, "XADD stream 2-1 f v");
     let mut running = start(&source.uri(), &target.uri(), &[]);
     wait_until_following(&mut running);
     run(&source, 0, "XGROUP CREATE stream group 0");
-    run(&source, 0, "XREADGROUP GROUP group one COUNT 1 STREAMS stream >");
+    run(
+        &source,
+        0,
+        "XREADGROUP GROUP group one COUNT 1 STREAMS stream >",
+    );
     common::rights::load_function(&source);
     wait_until("groups and functions come over", SOON, || {
         let view = |server| View::server(server);
@@ -122,7 +129,10 @@ fn a_link_that_is_cut() {
     if !require(Version::VALKEY_8_0) {
         return;
     }
-    let (source, target) = (Server::start(Version::VALKEY_8_0), Server::start(Version::VALKEY_8_0));
+    let (source, target) = (
+        Server::start(Version::VALKEY_8_0),
+        Server::start(Version::VALKEY_8_0),
+    );
     dataset(5).fill(&source);
     churn(&mut source.connection(0), 5, 1000);
     let mut running = start(&source.uri(), &target.uri(), &[]);
@@ -157,7 +167,10 @@ fn more_changes_than_there_is_room_for() {
     if !require(Version::REDIS_8_2) {
         return;
     }
-    let (source, target) = (Server::start(Version::REDIS_8_2), Server::start(Version::REDIS_8_2));
+    let (source, target) = (
+        Server::start(Version::REDIS_8_2),
+        Server::start(Version::REDIS_8_2),
+    );
     dataset(9).fill(&source);
     let mut running = start(&source.uri(), &target.uri(), &["--memory", "4MB"]);
     wait_until_following(&mut running);
@@ -200,7 +213,10 @@ fn stopped_and_begun_again() {
     if !require(Version::REDIS_6_2) {
         return;
     }
-    let (source, target) = (Server::start(Version::REDIS_6_2), Server::start(Version::REDIS_6_2));
+    let (source, target) = (
+        Server::start(Version::REDIS_6_2),
+        Server::start(Version::REDIS_6_2),
+    );
     dataset(13).fill(&source);
     churn(&mut source.connection(0), 13, 1000);
     let folder = tempfile::tempdir().expect("a folder can be made");

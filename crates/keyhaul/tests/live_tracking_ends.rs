@@ -5,8 +5,8 @@ mod common;
 use std::time::Duration;
 
 use common::copying::{copy, key_count, run};
-use common::tracking::{SOON, churn, get, start, stop, wait_for_marker, wait_until_following};
 use common::rights::{LOGIN, assert_equal, assert_refused, dataset, server};
+use common::tracking::{SOON, churn, get, start, stop, wait_for_marker, wait_until_following};
 use keyhaul_testkit::diff::{self, DiffOptions, View};
 use keyhaul_testkit::{Cluster, Server, Version, require, wait_until};
 
@@ -34,8 +34,14 @@ fn no_right_but_to_read_and_to_be_told() {
     let rights = format!("{SOURCE} +client|tracking");
     let source = server(Version::REDIS_7_0, &rights);
     follows_with(&source, &server(Version::REDIS_7_0, TARGET));
-    let source = server(Version::REDIS_6_2, "+select +scan +dump +pttl +time +type +info +client|tracking");
-    let target = server(Version::REDIS_6_2, "+select +restore +unlink +pttl +time +type +info");
+    let source = server(
+        Version::REDIS_6_2,
+        "+select +scan +dump +pttl +time +type +info +client|tracking",
+    );
+    let target = server(
+        Version::REDIS_6_2,
+        "+select +restore +unlink +pttl +time +type +info",
+    );
     follows_with(&source, &target);
 }
 
@@ -70,10 +76,16 @@ fn refused_where_nothing_is_told() {
         return;
     }
     let target = server(Version::REDIS_7_0, TARGET);
-    let live: Vec<&str> = ["--mode", "live", "--method", "scan"].into_iter().chain(LOGIN).collect();
+    let live: Vec<&str> = ["--mode", "live", "--method", "scan"]
+        .into_iter()
+        .chain(LOGIN)
+        .collect();
     for (rights, named) in [
         (SOURCE.to_owned(), "+client|tracking"),
-        (format!("{SOURCE} +config|get +psubscribe"), "notify-keyspace-events is"),
+        (
+            format!("{SOURCE} +config|get +psubscribe"),
+            "notify-keyspace-events is",
+        ),
     ] {
         let source = server(Version::REDIS_7_0, &rights);
         dataset().fill(&source);
@@ -88,9 +100,21 @@ fn filters_and_other_names() {
     if !require(Version::REDIS_8_2) {
         return;
     }
-    let (source, target) = (Server::start(Version::REDIS_8_2), Server::start(Version::REDIS_8_2));
+    let (source, target) = (
+        Server::start(Version::REDIS_8_2),
+        Server::start(Version::REDIS_8_2),
+    );
     run(&source, 0, "MSET old:1 a old:2 b kept:1 c");
-    let options = ["--rename-prefix", "old:=new:", "--key-type", "string", "--key-exclude", "no:*", "--db-map", "1:0"];
+    let options = [
+        "--rename-prefix",
+        "old:=new:",
+        "--key-type",
+        "string",
+        "--key-exclude",
+        "no:*",
+        "--db-map",
+        "1:0",
+    ];
     let mut running = start(&source.uri(), &target.uri(), &options);
     wait_until_following(&mut running);
     run(&source, 0, "SET old:3 c");
@@ -105,15 +129,22 @@ fn filters_and_other_names() {
     wait_until("it is deleted", SOON, || get(&target, "kept:1").is_none());
     // Two keys of one name on the target: the one of the lower db counts while it is there.
     run(&source, 1, "SET both one");
-    wait_until("it comes over", SOON, || get(&target, "both").as_deref() == Some("one"));
+    wait_until("it comes over", SOON, || {
+        get(&target, "both").as_deref() == Some("one")
+    });
     run(&source, 0, "SET both zero");
-    wait_until("the other one counts", SOON, || get(&target, "both").as_deref() == Some("zero"));
+    wait_until("the other one counts", SOON, || {
+        get(&target, "both").as_deref() == Some("zero")
+    });
     run(&source, 1, "SET both one-again");
     run(&source, 0, "SET new:2 rival");
-    wait_until("it keeps its name", SOON, || get(&target, "new:2").as_deref() == Some("rival"));
+    wait_until("it keeps its name", SOON, || {
+        get(&target, "new:2").as_deref() == Some("rival")
+    });
     run(&source, 0, "DEL both new:2");
     wait_until("they take turns", SOON, || {
-        get(&target, "both").as_deref() == Some("one-again") && get(&target, "new:2").as_deref() == Some("b")
+        get(&target, "both").as_deref() == Some("one-again")
+            && get(&target, "new:2").as_deref() == Some("b")
     });
     stop(running);
 }
@@ -141,7 +172,10 @@ fn from_a_cluster_that_moves_slots() {
     source.move_slots(0, 1, &slots);
     write(2);
     wait_until("the move is noticed", SOON, || {
-        running.process.stderr_so_far().contains("slots of the source moved")
+        running
+            .process
+            .stderr_so_far()
+            .contains("slots of the source moved")
             || get(&target, "k:299").as_deref() == Some("2")
     });
     stop(running);
@@ -154,18 +188,33 @@ fn a_large_key_that_is_written() {
     if !require(Version::VALKEY_8_0) {
         return;
     }
-    let (source, target) = (Server::start(Version::VALKEY_8_0), Server::start(Version::VALKEY_8_0));
+    let (source, target) = (
+        Server::start(Version::VALKEY_8_0),
+        Server::start(Version::VALKEY_8_0),
+    );
     let mut client = source.client();
     let fill = "for i=1,20000 do redis.call('HSET','big',i,string.rep('x',100)) end";
-    redis::cmd("EVAL").arg(fill).arg(0).exec(&mut client).expect("is done");
+    redis::cmd("EVAL")
+        .arg(fill)
+        .arg(0)
+        .exec(&mut client)
+        .expect("is done");
     let mut running = start(&source.uri(), &target.uri(), &["--chunk-threshold", "1MB"]);
     wait_until_following(&mut running);
     for n in 0..40 {
         run(&source, 0, &format!("HSET big {n} other"));
         std::thread::sleep(Duration::from_millis(20));
     }
-    let differs = || diff::keyspaces(&View::server(&source), &View::server(&target), &DiffOptions::default());
-    wait_until("it settles", SOON, || key_count(&target) > 0 && differs().is_empty());
+    let differs = || {
+        diff::keyspaces(
+            &View::server(&source),
+            &View::server(&target),
+            &DiffOptions::default(),
+        )
+    };
+    wait_until("it settles", SOON, || {
+        key_count(&target) > 0 && differs().is_empty()
+    });
     run(&source, 0, "DEL big");
     wait_until("it is deleted", SOON, || key_count(&target) == 0);
     stop(running);
