@@ -63,7 +63,11 @@ impl<R: KeyedRow<BYTES>, const BYTES: usize> Rows<R, BYTES> {
     ///
     /// # Errors
     /// Those of the disk, and [`io::ErrorKind::Other`] when a stop is wanted.
-    pub(crate) fn finish(mut self, folder: &Path, stop: &CancellationToken) -> io::Result<Sorted<R, BYTES>> {
+    pub(crate) fn finish(
+        mut self,
+        folder: &Path,
+        stop: &CancellationToken,
+    ) -> io::Result<Sorted<R, BYTES>> {
         self.spill.add(&mut self.rows)?;
         self.rows = Vec::new();
         let file = tempfile::tempfile_in(folder)?;

@@ -9,7 +9,7 @@ use keyhaul_client::{Slot, SlotSet};
 
 use crate::follow::applied::Place;
 use crate::follow::command::{
-    Abilities, Args, Db, Deadline, Form, How, Kind, KeyAt, Malformed, Spec, Split, carries_expiry,
+    Abilities, Args, Db, Deadline, Form, How, KeyAt, Kind, Malformed, Spec, Split, carries_expiry,
     deadline, form, how, keys, lookup, rewrite, selected_db, split, with_deadline,
 };
 use crate::follow::compose::Composer;
@@ -330,7 +330,7 @@ impl Hands {
             }
             Kind::Publish { .. } => self.publish(&command(), end),
             Kind::Function => self.function(args, &command()),
-            Kind::Script => self.to_every_node(&command()),
+            Kind::Script => self.push_to_every_node(&command()),
             Kind::Eval(spec) => self.script(spec, args, command, end).await?,
             Kind::Keys(spec) => {
                 let decision = self.decide(spec, args, self.db, is_short, end).await?;
@@ -814,15 +814,15 @@ impl Hands {
         }
         let replaces = args.is(1, "LOAD") && !args.is(2, "REPLACE");
         if !replaces {
-            return self.to_every_node(command);
+            return self.push_to_every_node(command);
         }
         let code = args.get(args.len() - 1).unwrap_or_default();
         let mut load = BytesMut::new();
         keyhaul_resp::encode::command(&mut load, &[b"FUNCTION", b"LOAD", b"REPLACE", code]);
-        self.to_every_node(&load.freeze());
+        self.push_to_every_node(&load.freeze());
     }
 
-    fn to_every_node(&mut self, command: &Bytes) {
+    fn push_to_every_node(&mut self, command: &Bytes) {
         for lane in 0..self.composer.lane_count() {
             let sent = Sent {
                 keys: Keys::None,
@@ -922,7 +922,12 @@ impl Hands {
 /// Whether it changes nothing of a key but its expiry.
 fn renews_only(spec: &Spec) -> bool {
     const NAMES: [&str; 6] = [
-        "PEXPIREAT", "EXPIREAT", "PEXPIRE", "EXPIRE", "PERSIST", "GETEX",
+        "PEXPIREAT",
+        "EXPIREAT",
+        "PEXPIRE",
+        "EXPIRE",
+        "PERSIST",
+        "GETEX",
     ];
     NAMES.contains(&spec.name)
 }

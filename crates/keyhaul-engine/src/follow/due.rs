@@ -108,6 +108,9 @@ async fn change(
     records: &[Record],
     change: Change,
 ) -> bool {
+    if records.is_empty() {
+        return true;
+    }
     // Nobody else may write between the look and the change: the stream waits for us, the keys that are read again now.
     marks.pause().await;
     let done = change_paused(composer, guard, records, change).await;

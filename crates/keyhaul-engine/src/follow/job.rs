@@ -371,10 +371,14 @@ impl FollowJob {
         let halted = |e: std::io::Error| halt(ledger, &e);
         let path = |what| self.folder.of_shard(slots.first, what);
         let position = PositionFile::open(&path("position")).map_err(halted)?;
-        let deadlines = Deadlines::open(&path("deadlines")).map_err(halted)?;
         let note = Note::new(Some(position));
         let from = note.position();
         let resumes = goes_on && from.is_following;
+        let deadlines = match resumes {
+            true => Deadlines::open(&path("deadlines")),
+            false => Deadlines::begin_anew(&path("deadlines")),
+        };
+        let deadlines = deadlines.map_err(halted)?;
         let needs_sweep = parts.needs_sweep || !from.replid.is_empty();
         let status = ledger.progress.live.add_shard(String::new());
         let marks = Marks::new(self.job.checkpoint.clone());

@@ -32,6 +32,6 @@ mod sweep;
 pub(crate) mod tracking;
 
 pub(crate) use guard::Guard;
-pub(crate) use name_set::NameNotes;
 pub(crate) use job::FollowJob;
+pub(crate) use name_set::NameNotes;
 pub use status::{LiveStatus, ShardSnapshot, ShardStatus, State, StatusSnapshot};

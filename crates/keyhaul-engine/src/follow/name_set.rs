@@ -76,7 +76,10 @@ impl NameNotes {
     /// # Errors
     /// Those of the disk.
     pub(crate) fn finish(self, folder: &Path, stop: &CancellationToken) -> io::Result<NameSet> {
-        let rows = self.rows.into_inner().unwrap_or_else(PoisonError::into_inner)?;
+        let rows = self
+            .rows
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)?;
         Ok(NameSet {
             seed: self.seed,
             sorted: rows.finish(folder, stop)?,

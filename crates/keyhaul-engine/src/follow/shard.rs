@@ -235,7 +235,9 @@ impl Shard {
         let mut rules = job.record_rules(&[], &self.ledger).await?;
         rules.keeps_expired = true;
         let names = match self.needs_sweep {
-            true => Some(Arc::new(NameNotes::new(&std::env::temp_dir()).map_err(|e| self.no_room(&e))?)),
+            true => Some(Arc::new(
+                NameNotes::new(&std::env::temp_dir()).map_err(|e| self.no_room(&e))?,
+            )),
             false => None,
         };
         rules.names.clone_from(&names);
@@ -253,11 +255,15 @@ impl Shard {
         if read.is_ok()
             && let Some(names) = names
         {
-            self.status.wait_for(Some("looking for keys that the source has no more".into()));
+            self.status
+                .wait_for(Some("looking for keys that the source has no more".into()));
             let names = Arc::into_inner(names).ok_or(GaveUp)?;
             let stop = self.ledger.stop.clone();
-            let finishing = tokio::task::spawn_blocking(move || names.finish(&std::env::temp_dir(), &stop));
-            let names = finishing.await.unwrap_or_else(|e| Err(std::io::Error::other(e)));
+            let finishing =
+                tokio::task::spawn_blocking(move || names.finish(&std::env::temp_dir(), &stop));
+            let names = finishing
+                .await
+                .unwrap_or_else(|e| Err(std::io::Error::other(e)));
             let names = names.map_err(|e| self.no_room(&e))?;
             self.sweep.run(&names, &self.slots, &deleting).await?;
             self.status.wait_for(None);
@@ -380,8 +386,8 @@ impl Shard {
                 .map(|(offset, _)| offset);
         }
         let reached = self.applied.reached().offset;
-        let is_synced = draining.upto.is_some_and(|upto| reached >= upto)
-            && self.marks.unwritten_count() == 0;
+        let is_synced =
+            draining.upto.is_some_and(|upto| reached >= upto) && self.marks.unwritten_count() == 0;
         if !is_synced && draining.since.elapsed() < DRAIN_MAX {
             return Ok(None);
         }

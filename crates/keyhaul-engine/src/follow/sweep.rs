@@ -52,9 +52,7 @@ impl Sweep {
             match self.try_run(names, slots, outlet).await {
                 Ok(()) => return Ok(()),
                 Err(Stuck::Target(e)) => {
-                    self.target
-                        .recover(&e, &mut patience, &self.ledger)
-                        .await?;
+                    self.target.recover(&e, &mut patience, &self.ledger).await?;
                 }
                 Err(Stuck::Disk(e)) => {
                     self.ledger

@@ -15,6 +15,7 @@ use super::row::Row;
 use super::*;
 use crate::prepare::check_file;
 use crate::progress::Progress;
+use crate::sorted::KeyedRow;
 
 const NOW_MS: i64 = 1_700_000_000_000;
 
