@@ -71,7 +71,11 @@ impl Summary<'_> {
         row("not moved", not_moved(receipt))?;
         match &receipt.live {
             Some(live) => {
-                row("followed", live_text::followed(live))?;
+                let time = duration::show(receipt.copy_time);
+                row(
+                    "followed",
+                    format!("{}, in {time}", live_text::followed(live)),
+                )?;
                 row("verified", "no: keyhaul compare does it".into())?;
             }
             None => row("verified", verified(receipt, on_conflict, depth))?,
@@ -171,6 +175,11 @@ fn headline(receipt: &Receipt, exit: Exit) -> String {
 }
 
 fn copied(receipt: &Receipt) -> String {
+    if receipt.live.is_some() {
+        // The time is that of following, mostly.
+        let keys = count(receipt.keys_copied, "key");
+        return format!("{keys}, {}", size::show(receipt.bytes_copied));
+    }
     let mut text = format!(
         "{}, {} in {}",
         count(receipt.keys_copied, "key"),
@@ -414,11 +423,11 @@ done: the target is synced, it holds all that the source has done
 
   from       redis://a:1
   to         redis://b:1
-  copied     1,000 keys, 4.0 MB in 2.0 s (500 keys/s, 2.0 MB/s)
+  copied     1,000 keys, 4.0 MB
   gone       1 key expired or deleted before the copy
   functions  1 library
   not moved  nothing
-  followed   70 commands, 3 keys read again, 1 full and 4 partial resyncs
+  followed   70 commands, 3 keys read again, 1 full and 4 partial resyncs, in 2.0 s
   verified   no: keyhaul compare does it
   report     r.json
 

@@ -725,11 +725,9 @@ impl Hands {
         if !is_one_place || slots.len() > 1 {
             return Ok(false);
         }
-        let mut marked = Vec::new();
-        for held in &transaction.commands {
-            marked.extend(written_keys(&self.names, &held.command, held.db));
-        }
-        self.send_whole((lane, db), outs, marked);
+        let commands = transaction.commands.iter();
+        let commands = commands.map(|held| (held.command.clone(), held.db));
+        self.send_whole((lane, db), outs, commands.collect());
         Ok(true)
     }
 
@@ -737,7 +735,7 @@ impl Hands {
         &mut self,
         (lane, db): (usize, u32),
         outs: Vec<(Out, &'static Spec)>,
-        marked: Vec<SourceKey>,
+        commands: Vec<(Bytes, u32)>,
     ) {
         let plain = || Sent {
             keys: Keys::None,
@@ -749,7 +747,7 @@ impl Hands {
             .iter()
             .flat_map(|(out, spec)| std::iter::repeat_n(Some(*spec), out.count));
         sent.push(Sent {
-            keys: Keys::Named(marked),
+            keys: Keys::OfAll(commands),
             look: Look::Transaction(specs.collect()),
         });
         self.composer.push_written(lane, db, sent, |buffer| {
@@ -949,20 +947,25 @@ fn changed_keys(names: &Names, args: &Args<'_>, db: u32, found: &[KeyAt]) -> Vec
     keys.filter(|(db, key)| names.takes(*db, key)).collect()
 }
 
-/// The same of a command as it came.
-pub(crate) fn written_keys(names: &Names, command: &Bytes, db: u32) -> Vec<SourceKey> {
+/// The keys of a command as it came: those that it changes and that are followed, and all that it only reads.
+pub(crate) fn keys_of(names: &Names, command: &Bytes, db: u32) -> (Vec<SourceKey>, Vec<SourceKey>) {
+    let nothing = (Vec::new(), Vec::new());
     let mut parser = Parser::new(0);
     parser.push(command.clone());
     let Ok(Some(cut)) = parser.next() else {
-        return Vec::new();
+        return nothing;
     };
     let args = cut.args();
     let (Kind::Keys(spec) | Kind::Eval(spec)) = lookup(&args) else {
-        return Vec::new();
+        return nothing;
     };
     let mut found = Vec::new();
-    match keys(spec, &args, &mut found) {
-        Ok(()) => changed_keys(names, &args, db, &found),
-        Err(_) => Vec::new(),
+    if keys(spec, &args, &mut found).is_err() {
+        return nothing;
     }
+    let read = found.iter().filter(|key| !key.role.changes()).map(|key| {
+        let name = args.get(key.index).unwrap_or_default();
+        (db_of(key, db), Bytes::copy_from_slice(name))
+    });
+    (changed_keys(names, &args, db, &found), read.collect())
 }

@@ -175,7 +175,7 @@ impl Composer {
         let share = self.applied.hand_out(end);
         for lane in &mut self.lanes {
             if !lane.sent.is_empty() {
-                let portion = lane.take(Some(share.clone()), None);
+                let portion = lane.take(end.offset, Some(share.clone()), None);
                 // A lane that has ended, ended with all.
                 let _ = lane.inlet.send(portion).await;
             }
@@ -203,7 +203,7 @@ impl Composer {
             });
         }
         let (answer, replies) = oneshot::channel();
-        let portion = lane.take(None, Some(answer));
+        let portion = lane.take(0, None, Some(answer));
         lane.inlet.send(portion).await.ok()?;
         replies.await.ok()
     }
@@ -232,6 +232,7 @@ impl LaneOut {
 
     fn take(
         &mut self,
+        end: u64,
         share: Option<Share>,
         answer: Option<oneshot::Sender<Vec<Value>>>,
     ) -> Portion {
@@ -239,6 +240,7 @@ impl LaneOut {
         Portion {
             bytes: self.pieces.take(),
             sent: std::mem::take(&mut self.sent),
+            end,
             share,
             answer,
         }

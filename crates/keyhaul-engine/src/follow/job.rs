@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::checkpoint::{Earlier, OpenKey};
 use crate::copy::Job;
 use crate::follow::applied::{Applied, Place};
-use crate::follow::apply::{Applier, ApplierParts, Habits, TargetKnows, written_keys};
+use crate::follow::apply::{Applier, ApplierParts, Habits, TargetKnows, keys_of};
 use crate::follow::clock::SourceClock;
 use crate::follow::command::Abilities;
 use crate::follow::compose::Composer;
@@ -438,6 +438,7 @@ impl FollowJob {
             drain: parts.drain.clone(),
             sweep,
             needs_sweep,
+            passes_over: !self.live.copies_first && !parts.needs_sweep && !resumes,
             slots: slots.slots.clone(),
             clock: SourceClock::default(),
             is_loaded: resumes,
@@ -485,7 +486,7 @@ impl FollowJob {
             round: parts.round.clone(),
             ledger: self.ledger.clone(),
             status: status.clone(),
-            keys_of: Box::new(move |command, db| written_keys(&names, command, db)),
+            keys_of: Box::new(move |command, db| keys_of(&names, command, db)),
             retry_for,
         };
         let composer = Composer::new(Arc::new(tools), applied.clone(), parts.processes.to_vec());

@@ -4,7 +4,7 @@
 //! of its command; so does a broken connection with all that was on its way. A portion is settled when its replies were
 //! read, or when its keys are marked and the server reads the broken connection no more.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -36,6 +36,8 @@ pub(crate) struct Portion {
     pub bytes: Vec<Bytes>,
     /// One for each reply.
     pub sent: Vec<Sent>,
+    /// The stream is handed out up to there with it.
+    pub end: u64,
     /// Settled with it.
     pub share: Option<Share>,
     /// Where the replies go that are asked for by [`Look::Answer`]. Dropped when the connection broke.
@@ -58,6 +60,8 @@ pub(crate) enum Keys {
     None,
     /// Of this command of the stream, in this db.
     Of { command: Bytes, db: u32 },
+    /// Of these, which are one transaction.
+    OfAll(Vec<(Bytes, u32)>),
     /// These.
     Named(Vec<SourceKey>),
     /// All: it deletes them, and when that is not certain everything begins again.
@@ -85,8 +89,8 @@ pub(crate) enum Look {
     Answer,
 }
 
-/// Tells the keys that a command of the stream writes in a db.
-pub(crate) type KeysOf = Box<dyn Fn(&Bytes, u32) -> Vec<SourceKey> + Send + Sync>;
+/// Tells the keys that a command of the stream, in a db, writes, and those that it only reads.
+pub(crate) type KeysOf = Box<dyn Fn(&Bytes, u32) -> (Vec<SourceKey>, Vec<SourceKey>) + Send + Sync>;
 
 /// What all lanes of a shard have in common.
 pub(crate) struct LaneTools {
@@ -111,6 +115,15 @@ pub(crate) struct CommandLane {
     graves: Graves,
     patience: Patience,
     in_flight: VecDeque<Portion>,
+    taint: Taint,
+}
+
+/// Keys that were marked when commands which read them were on their way already: what those wrote is wrong as well.
+#[derive(Debug, Default)]
+struct Taint {
+    keys: HashSet<SourceKey>,
+    /// Commands behind it were put together when the keys were marked.
+    until: u64,
 }
 
 struct Open {
@@ -137,6 +150,7 @@ impl CommandLane {
             graves: Graves::default(),
             patience,
             in_flight: VecDeque::new(),
+            taint: Taint::default(),
         }
     }
 
@@ -218,6 +232,9 @@ impl CommandLane {
         };
         let raw = open.connection.raw();
         let mut answers = Vec::new();
+        if portion.end > self.taint.until {
+            self.taint.keys.clear();
+        }
         for sent in &portion.sent {
             let token = loop {
                 // Mostly many replies have arrived at once: no await for those.
@@ -234,7 +251,11 @@ impl CommandLane {
                 Token::Bulk(text) => Value::Bulk(text),
                 other => raw.reply_shape(other).await?,
             };
-            self.tools.judge(sent, reply, &mut answers);
+            if self.tools.judge(sent, reply, &mut answers) {
+                self.tools.mark(&sent.keys, &mut self.taint);
+            } else if !self.taint.keys.is_empty() {
+                self.tools.spread(&sent.keys, &mut self.taint);
+            }
         }
         if let Some(answer) = portion.answer.take() {
             // Who asked may be gone.
@@ -255,7 +276,7 @@ impl CommandLane {
         for portion in &mut self.in_flight {
             portion.answer = None;
             for sent in &portion.sent {
-                self.tools.mark(&sent.keys);
+                self.tools.mark(&sent.keys, &mut self.taint);
             }
         }
         let tools = self.tools.clone();
@@ -324,33 +345,73 @@ impl CommandLane {
 
 impl LaneTools {
     /// Marks the keys of a command.
-    fn mark(&self, keys: &Keys) {
+    fn mark(&self, keys: &Keys, taint: &mut Taint) {
         match keys {
             Keys::None => {}
             Keys::Of { command, db } => {
-                for key in (self.keys_of)(command, *db) {
-                    self.marks.mark(key);
+                let (written, _) = (self.keys_of)(command, *db);
+                self.mark_all(written, taint);
+            }
+            Keys::OfAll(commands) => {
+                for (command, db) in commands {
+                    let (written, _) = (self.keys_of)(command, *db);
+                    self.mark_all(written, taint);
                 }
             }
             Keys::Everything => {
                 let reason = "it is not certain whether the target has deleted all keys";
                 self.round.begin_again(reason.to_owned());
             }
-            Keys::Named(keys) => {
-                for key in keys {
-                    self.marks.mark(key.clone());
-                }
-            }
+            Keys::Named(keys) => self.mark_all(keys.clone(), taint),
         }
     }
 
-    fn judge(&self, sent: &Sent, reply: Value, answers: &mut Vec<Value>) {
-        let is_failure = match (&sent.look, &reply) {
+    fn mark_all(&self, keys: Vec<SourceKey>, taint: &mut Taint) {
+        for key in keys {
+            taint.keys.insert(key.clone());
+            self.marks.mark(key);
+        }
+        taint.until = self.marks.composed();
+    }
+
+    /// A command that was executed may have read a key that was marked meanwhile.
+    fn spread(&self, keys: &Keys, taint: &mut Taint) {
+        let of = |command: &Bytes, db: u32| {
+            let (written, read) = (self.keys_of)(command, db);
+            let is_tainted = (written.len() + read.len() > 1)
+                && written
+                    .iter()
+                    .chain(&read)
+                    .any(|key| taint.keys.contains(key));
+            (is_tainted, written)
+        };
+        let (is_tainted, written) = match keys {
+            Keys::Of { command, db } => of(command, *db),
+            Keys::OfAll(commands) => {
+                let all = commands.iter().map(|(command, db)| of(command, *db));
+                all.fold(
+                    (false, Vec::new()),
+                    |(is_tainted, mut keys), (also, more)| {
+                        keys.extend(more);
+                        (is_tainted || also, keys)
+                    },
+                )
+            }
+            Keys::None | Keys::Named(_) | Keys::Everything => return,
+        };
+        if is_tainted {
+            self.mark_all(written, taint);
+        }
+    }
+
+    /// Whether the reply shows that the command failed, or that the target lacks what the source had.
+    fn judge(&self, sent: &Sent, reply: Value, answers: &mut Vec<Value>) -> bool {
+        match (&sent.look, &reply) {
             (Look::Answer, _) => {
                 answers.push(reply);
-                return;
+                false
             }
-            (Look::Queued, _) => return,
+            (Look::Queued, _) => false,
             (Look::Select, Value::Error(text)) => {
                 let text = String::from_utf8_lossy(text);
                 self.ledger.halt(format!(
@@ -378,9 +439,6 @@ impl LaneTools {
                 },
             },
             _ => false,
-        };
-        if is_failure {
-            self.mark(&sent.keys);
         }
     }
 

@@ -95,6 +95,11 @@ impl Marks {
         self.composing.store(end, Ordering::SeqCst);
     }
 
+    /// Up to there commands are handed out, or being put together.
+    pub(crate) fn composed(&self) -> u64 {
+        self.composing.load(Ordering::SeqCst)
+    }
+
     /// Whether any key is marked or barred: 0, and all are free.
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::SeqCst)

@@ -58,6 +58,8 @@ pub(crate) struct Shard {
     pub sweep: Sweep,
     /// The target may hold keys of a snapshot before.
     pub needs_sweep: bool,
+    /// The first snapshot is not wanted.
+    pub passes_over: bool,
     /// Its slots; of a standalone source all.
     pub slots: SlotSet,
     pub clock: SourceClock,
@@ -228,6 +230,10 @@ impl Shard {
 
     /// `false`: the link broke, and another snapshot will come.
     async fn read_records(&mut self, feed: Feed) -> Result<bool, GaveUp> {
+        if std::mem::take(&mut self.passes_over) {
+            // Only what changes from here on goes over; a snapshot tells at which offset, and in which db, that is.
+            return Ok(true);
+        }
         let job = self.job.clone();
         let mut way = job.open_way(&self.ledger).await?;
         let outlet = way.outlet.take().ok_or(GaveUp)?;
