@@ -18,7 +18,6 @@ fn everything_arrives(source: Version, target: Version, seed: u64) {
     if !require(source) || !require(target) {
         return;
     }
-    println!("seed {seed}");
     let (source, target) = (Server::start(source), Server::start(target));
     dataset(seed).fill(&source);
     churn(&mut source.connection(3), seed, 1000);

@@ -4,6 +4,7 @@ mod common;
 
 use common::copying::{copy, run};
 use common::rights::{LOGIN, assert_equal, assert_refused, dataset, server};
+use common::running::Running;
 use common::tracking::{
     SOON, churn, get, remarked, start, stop, wait_for_marker, wait_until_following,
     wait_until_synced,
@@ -44,6 +45,60 @@ fn no_right_but_to_read_and_to_be_told() {
         "+select +restore +unlink +pttl +time +type +info",
     );
     follows_with(&source, &target);
+}
+
+/// PSYNC is tried first, and `--until synced` ends by itself.
+#[test]
+fn without_being_asked_where_psync_is_refused() {
+    if !require(Version::REDIS_7_0) {
+        return;
+    }
+    let source = server(Version::REDIS_7_0, &format!("{SOURCE} +client|tracking"));
+    let target = server(Version::REDIS_7_0, TARGET);
+    dataset().fill(&source);
+    let live = ["--mode", "live", "--until", "synced"];
+    let options: Vec<&str> = live.into_iter().chain(LOGIN).collect();
+    copy(&source.uri(), &target.uri(), &options).exits_with(0);
+    assert_equal(&source, &target);
+}
+
+#[test]
+fn only_what_changes_from_now_on() {
+    if !require(Version::VALKEY_8_0) {
+        return;
+    }
+    let (source, target) = (
+        Server::start(Version::VALKEY_8_0),
+        Server::start(Version::VALKEY_8_0),
+    );
+    run(&source, 0, "MSET old 1 both 1");
+    let options = ["--mode", "liveonly", "--method", "scan"];
+    let mut running = Running::start_planning(&source.uri(), &target.uri(), &options);
+    wait_until_following(&mut running);
+    run(&source, 0, "MSET new 2 both 2");
+    wait_for_marker(&source, &target, "first");
+    stop(running);
+    let found = ["old", "both", "new"].map(|key| get(&target, key));
+    assert_eq!(found, [None, Some("2".into()), Some("2".into())]);
+}
+
+#[test]
+fn into_a_cluster() {
+    if !require(Version::REDIS_6_2) || !require(Version::VALKEY_8_0) {
+        return;
+    }
+    let source = Server::start(Version::REDIS_6_2);
+    let target = Cluster::builder(Version::VALKEY_8_0).primaries(3).start();
+    common::rights::dataset_of_cluster().fill(&source);
+    let mut running = start(&source.uri(), &target.uri(), &["--db", "0"]);
+    wait_until_following(&mut running);
+    churn(&mut source.connection(0), 23, 2000);
+    stop(running);
+    let options = diff::DiffOptions::default();
+    let differences = diff::keyspaces(&View::server(&source), &View::cluster(&target), &options);
+    // MOVE takes keys to a db that does not go over.
+    let left: Vec<_> = differences.iter().filter(|one| one.db == 0).collect();
+    assert!(left.is_empty(), "{left:#?}");
 }
 
 #[test]

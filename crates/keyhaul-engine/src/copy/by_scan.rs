@@ -187,7 +187,7 @@ impl Job {
             abilities: prepared.abilities,
             limits: ChunkLimits::new(options.chunk_elements),
             chunk_threshold: options.chunk_threshold.min(bulk_len_max),
-            is_live: self.is_live(),
+            is_live: self.is_live() && !self.follows_by_psync(),
             lists_missing: matches!(options.scope, Scope::Named(_)),
             is_strict: options.scope != Scope::Every,
             job_id: self.identity.id(),
