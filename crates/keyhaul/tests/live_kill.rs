@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::live::{Live, PATIENCE, Side, at_full_length, sum, writes_for};
+use common::live::{Live, PATIENCE, Side, at_full_length, sum, writes_by, writes_for};
 use keyhaul_testkit::writes::{Exact, Writer};
 use keyhaul_testkit::{Direction, Proxy, Version};
 
@@ -24,7 +24,9 @@ fn scattered(number: u64, bound: u64) -> u64 {
 fn killed_while_following(source: &Side, target: &Side, options: &[&str]) {
     source.fill_for(target, KEYS);
     let place = source.place();
-    let writer = Writer::start(&place, source.version(), 111, &writes_for(source, target));
+    let method = if options.contains(&"psync") { "psync" } else { "scan" };
+    let writes = writes_by(method, source, target);
+    let writer = Writer::start(&place, source.version(), 111, &writes);
     let exact = Exact::start(&place, "kill", 4, Some(300));
     let live = Live::new(&source.uri(), &target.uri(), options);
     let mut resyncs = 0;

@@ -180,6 +180,16 @@ pub(crate) fn writes_for(source: &Side, target: &Side) -> WriteOptions {
     }
 }
 
+/// The same, as far as a source tells of them that is read by this method.
+pub(crate) fn writes_by(method: &str, source: &Side, target: &Side) -> WriteOptions {
+    let mut options = writes_for(source, target);
+    if method == "scan" {
+        // It changes the form of a value and tells nobody, but for replicas.
+        options.leave_out.push("pfdebug".into());
+    }
+    options
+}
+
 /// Keys that are there before, where it does not matter how many.
 pub(crate) const KEYS: usize = 3000;
 
@@ -208,11 +218,7 @@ pub(crate) fn writer(source: &Side, target: &Side, seed: u64) -> Writer {
 pub(crate) fn follows(source: &Side, target: &Side, method: &str, seed: u64) {
     let commands = if at_full_length() { 200_000 } else { 5000 };
     source.fill_for(target, 2000);
-    let mut options = writes_for(source, target);
-    if method == "scan" {
-        // It changes the form of a value and tells nobody, but for replicas.
-        options.leave_out.push("pfdebug".into());
-    }
+    let options = writes_by(method, source, target);
     let writer = Writer::start(&source.place(), source.version(), seed, &options);
     writer.wait_for(500, PATIENCE);
     let live = Live::new(&source.uri(), &target.uri(), &["--method", method]);
