@@ -24,7 +24,11 @@ fn scattered(number: u64, bound: u64) -> u64 {
 fn killed_while_following(source: &Side, target: &Side, options: &[&str]) {
     source.fill_for(target, KEYS);
     let place = source.place();
-    let method = if options.contains(&"psync") { "psync" } else { "scan" };
+    let method = if options.contains(&"psync") {
+        "psync"
+    } else {
+        "scan"
+    };
     let writes = writes_by(method, source, target);
     let writer = Writer::start(&place, source.version(), 111, &writes);
     let exact = Exact::start(&place, "kill", 4, Some(300));

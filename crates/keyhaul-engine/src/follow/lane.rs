@@ -22,7 +22,7 @@ use crate::follow::status::ShardStatus;
 use crate::ledger::Ledger;
 use crate::patience::{GaveUp, Patience};
 use crate::site::{Site, run_id_of};
-use crate::target::graves::{Graves, number_of};
+use crate::target::graves::{Called, Graves, called};
 
 /// Portions on their way.
 const WINDOW: usize = 4;
@@ -129,7 +129,7 @@ struct Taint {
 struct Open {
     connection: TargetConnection,
     address: Address,
-    number: Option<i64>,
+    called: Option<Called>,
 }
 
 impl CommandLane {
@@ -268,7 +268,7 @@ impl CommandLane {
     async fn broken(&mut self, error: ClientError) -> Result<(), GaveUp> {
         let error = match self.open.take() {
             Some(open) => {
-                self.graves.put(&open.address, open.number);
+                self.graves.put(&open.address, open.called);
                 error
             }
             None => error,
@@ -333,12 +333,12 @@ impl CommandLane {
             (None, Some(_)) => self.run_id = run_id,
             _ => {}
         }
-        let number = number_of(&mut connection).await?;
+        let called = called(&mut connection).await?;
         self.graves.close(&address, &mut connection).await?;
         Ok(Some(Open {
             connection,
             address,
-            number,
+            called,
         }))
     }
 }

@@ -1,8 +1,8 @@
 //! Makes sure that a server reads no more of a connection that we have given up.
 //!
 //! What was sent over a broken link may still lie in the buffers of the system, and the server may execute it when another
-//! link has long written something newer. So a connection knows its number at the server, and is ended there before the
-//! next one is used.
+//! link has long written something newer. So a connection knows what it is called at the server, and is ended there before
+//! the next one is used.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,33 +14,61 @@ use keyhaul_client::{Address, ClientError, TargetConnection};
 const BLIND_WAIT: Duration = Duration::from_secs(2);
 /// Between two looks at the list of connections.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// How often the list is looked at before the server is taken for one that does not read.
+const LOOKS_MAX: u32 = 600;
+
+/// What a connection is called at its server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Called {
+    id: i64,
+    /// Where the server sees it come from (Redis >= 6.2): a server that was restarted counts from 1 again.
+    addr: Option<String>,
+}
 
 /// The connections to each node that may still be read there.
 #[derive(Debug, Default)]
-pub(crate) struct Graves(HashMap<Address, Vec<Option<i64>>>);
+pub(crate) struct Graves(HashMap<Address, Vec<Option<Called>>>);
 
-/// The number of a connection at its server; `None` where the user may not ask (CLIENT ID, Redis >= 5.0).
+/// What a connection is called; `None` where the user may not ask (CLIENT ID, Redis >= 5.0).
 ///
 /// # Errors
 /// Any but that refusal.
-pub(crate) async fn number_of(
+pub(crate) async fn called(
     connection: &mut TargetConnection,
-) -> Result<Option<i64>, ClientError> {
-    match connection.raw().call(&[b"CLIENT", b"ID"]).await {
-        Ok(reply) => Ok(reply.as_int()),
-        Err(ClientError::Server { .. }) => Ok(None),
-        Err(e) => Err(e),
-    }
+) -> Result<Option<Called>, ClientError> {
+    let id = match connection.raw().call(&[b"CLIENT", b"ID"]).await {
+        Ok(reply) => reply.as_int(),
+        Err(ClientError::Server { .. }) => None,
+        Err(e) => return Err(e),
+    };
+    let Some(id) = id else {
+        return Ok(None);
+    };
+    let addr = match connection.raw().call(&[b"CLIENT", b"INFO"]).await {
+        Ok(info) => info.as_bytes().and_then(|info| {
+            let info = std::str::from_utf8(info).ok()?;
+            let addr = info
+                .split(' ')
+                .find_map(|field| field.strip_prefix("addr="))?;
+            Some(addr.to_owned())
+        }),
+        Err(ClientError::Server { .. }) => None,
+        Err(e) => return Err(e),
+    };
+    Ok(Some(Called { id, addr }))
 }
 
 impl Graves {
     /// A connection was given up.
-    pub(crate) fn put(&mut self, address: &Address, number: Option<i64>) {
-        self.0.entry(address.clone()).or_default().push(number);
+    pub(crate) fn put(&mut self, address: &Address, called: Option<Called>) {
+        let graves = self.0.entry(address.clone()).or_default();
+        // One wait is enough for all that have no name.
+        if !graves.contains(&called) {
+            graves.push(called);
+        }
     }
 
-    /// Returns when the server reads none of those that were given up any more. `connection` is a new one to the same
-    /// process.
+    /// Returns when the server reads none of those that were given up any more. `connection` is a new one to it.
     ///
     /// # Errors
     /// Those of the connection: to be called again.
@@ -49,15 +77,15 @@ impl Graves {
         address: &Address,
         connection: &mut TargetConnection,
     ) -> Result<(), ClientError> {
-        let Some(numbers) = self.0.get_mut(address) else {
+        let Some(graves) = self.0.get_mut(address) else {
             return Ok(());
         };
-        while let Some(number) = numbers.last() {
-            match number {
-                Some(number) => end(*number, connection).await?,
+        while let Some(called) = graves.last() {
+            match called {
+                Some(called) => end(called, connection).await?,
                 None => tokio::time::sleep(BLIND_WAIT).await,
             }
-            numbers.pop();
+            graves.pop();
         }
         self.0.remove(address);
         Ok(())
@@ -65,18 +93,20 @@ impl Graves {
 }
 
 /// CLIENT KILL ID (Redis >= 2.8.12): what it does not find is gone, and what it finds executes nothing more.
-async fn end(number: i64, connection: &mut TargetConnection) -> Result<(), ClientError> {
-    let number = number.to_string();
-    let kill: [&[u8]; 4] = [b"CLIENT", b"KILL", b"ID", number.as_bytes()];
+async fn end(called: &Called, connection: &mut TargetConnection) -> Result<(), ClientError> {
+    let id = called.id.to_string();
+    let mut kill: Vec<&[u8]> = vec![b"CLIENT", b"KILL", b"ID", id.as_bytes()];
+    if let Some(addr) = &called.addr {
+        kill.extend([&b"ADDR"[..], addr.as_bytes()]);
+    }
     match connection.raw().call(&kill).await {
         Ok(_) => return Ok(()),
         Err(ClientError::Server { .. }) => {}
         Err(e) => return Err(e),
     }
     // It goes by itself once the server has read it to its end.
-    let is_listed = format!("id={number} ");
-    let mut waited = Duration::ZERO;
-    while waited < BLIND_WAIT * 15 {
+    let is_listed = format!("id={id} ");
+    for _ in 0..LOOKS_MAX {
         let list = match connection.raw().call(&[b"CLIENT", b"LIST"]).await {
             Ok(list) => list,
             Err(ClientError::Server { .. }) => {
@@ -91,7 +121,6 @@ async fn end(number: i64, connection: &mut TargetConnection) -> Result<(), Clien
             return Ok(());
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
-        waited += LOOK_INTERVAL;
     }
     Err(connection.raw().unexpected("CLIENT LIST"))
 }

@@ -10,7 +10,7 @@
 //!               └──────────────────────────────────────────────────────────────┘
 //! ```
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
@@ -25,6 +25,7 @@ use crate::options::OnConflict;
 use crate::patience::Patience;
 use crate::progress::Progress;
 use crate::site::Site;
+use crate::target::links::Links;
 use crate::target::refusals::Refusals;
 use crate::target::restore::{self, Existing};
 
@@ -56,7 +57,7 @@ pub(crate) struct Lane {
     pub(super) ledger: Arc<Ledger>,
     pub(super) patience: Patience,
     inlet: mpsc::Receiver<Batch>,
-    pub(super) connections: HashMap<Address, TargetConnection>,
+    pub(super) links: Links,
     pub(super) in_flight: VecDeque<Sent>,
     pub(super) failed: Vec<(Entry, ClientError)>,
     pub(super) conflicts: Vec<Entry>,
@@ -87,7 +88,7 @@ impl Lane {
             ledger,
             patience,
             inlet,
-            connections: HashMap::new(),
+            links: Links::default(),
             in_flight: VecDeque::new(),
             failed: Vec::new(),
             conflicts: Vec::new(),
@@ -182,7 +183,7 @@ impl Lane {
                     });
                 }
                 Err(e) => {
-                    self.connections.remove(&address);
+                    self.links.give_up(&address);
                     self.fail_all(entries, e);
                 }
             }
@@ -286,7 +287,7 @@ impl Lane {
 
     async fn settle(&mut self, sent: Sent) {
         let mut entries = sent.entries.into_iter();
-        let Some(mut connection) = self.connections.remove(&sent.address) else {
+        let Some(mut link) = self.links.take(&sent.address) else {
             let address = sent.address;
             return entries.for_each(|entry| {
                 self.failed.push((
@@ -297,9 +298,11 @@ impl Lane {
                 ));
             });
         };
+        let connection = &mut link.connection;
         if sent.selects
             && let Err(e) = connection.raw().reply().await
         {
+            self.links.bury(&sent.address, link);
             return self.fail_all(entries.collect(), e);
         }
         let (mut applied, mut bytes) = (0, 0);
@@ -336,6 +339,7 @@ impl Lane {
                 Ok(_) => {
                     let e = connection.raw().unexpected("RESTORE");
                     self.failed.push((entry, e));
+                    self.links.bury(&sent.address, link);
                     return self.fail_all(
                         entries.collect(),
                         ClientError::Closed {
@@ -346,6 +350,7 @@ impl Lane {
                 Err(e) => {
                     self.failed.push((entry, e));
                     self.count(applied, bytes);
+                    self.links.bury(&sent.address, link);
                     return self.fail_all(
                         entries.collect(),
                         ClientError::Closed {
@@ -356,7 +361,7 @@ impl Lane {
             }
         }
         self.count(applied, bytes);
-        self.connections.insert(sent.address, connection);
+        self.links.put_back(sent.address, link);
     }
 
     /// Takes in all outstanding replies.
@@ -401,7 +406,7 @@ impl Lane {
     }
 
     pub(super) fn drop_connection(&mut self, address: &Address) {
-        self.connections.remove(address);
+        self.links.give_up(address);
     }
 
     /// The connection to a node, opened if need be.
@@ -409,16 +414,7 @@ impl Lane {
         &mut self,
         address: &Address,
     ) -> Result<&mut TargetConnection, ClientError> {
-        if !self.connections.contains_key(address) {
-            let target = &self.rules.target;
-            let opened =
-                TargetConnection::open(target.routing.connector(), address, target.expiry).await?;
-            self.connections.insert(address.clone(), opened);
-        }
-        Ok(self
-            .connections
-            .get_mut(address)
-            .expect("it was just put there"))
+        self.links.get(&self.rules.target, address).await
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod file_lane;
 pub(crate) mod functions;
 pub(crate) mod graves;
 pub(crate) mod lane;
+mod links;
 mod parts;
 pub(crate) mod refusals;
 mod repair;

@@ -151,7 +151,7 @@ impl Lane {
             }
             Err(e @ ClientError::Server { .. }) => self.refused(entry, e),
             Err(e) => {
-                self.connections.remove(&address);
+                self.links.give_up(&address);
                 self.failed.push((entry, e));
             }
         }
@@ -184,7 +184,7 @@ impl Lane {
                 Progress::add(&self.ledger.progress.keys_skipped, 1);
             }
             Ok((address, KeyRead::Large { .. })) => {
-                self.connections.remove(&address); // the rest of it is of no interest
+                self.links.give_up(&address); // the rest of it is of no interest
                 self.list(&entry, CONFLICT.to_owned());
             }
             Ok((_, KeyRead::Whole { .. } | KeyRead::Unsettled)) => {
@@ -205,7 +205,7 @@ impl Lane {
                 self.failed.push((entry, ClientError::Closed { address }));
             }
             Err(e) => {
-                self.connections.clear();
+                self.links.give_up_all();
                 self.failed.push((entry, e));
             }
         }
