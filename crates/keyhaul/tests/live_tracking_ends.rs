@@ -1,4 +1,4 @@
-//! Followed by what the source tells: rights, filters and names, clusters.
+//! Followed by what the source tells: rights, filters and names.
 
 mod common;
 
@@ -9,8 +9,7 @@ use common::tracking::{
     SOON, churn, get, remarked, start, stop, wait_for_marker, wait_until_following,
     wait_until_synced,
 };
-use keyhaul_testkit::diff::{self, View};
-use keyhaul_testkit::{Cluster, Server, Version, require, wait_until};
+use keyhaul_testkit::{Server, Version, require, wait_until};
 
 /// What a user needs on the source and on the target, beside the way in which changes are told.
 const SOURCE: &str = "+select +scan +dump +pexpiretime +type +info";
@@ -80,25 +79,6 @@ fn only_what_changes_from_now_on() {
     stop(running);
     let found = ["old", "both", "new"].map(|key| get(&target, key));
     assert_eq!(found, [None, Some("2".into()), Some("2".into())]);
-}
-
-#[test]
-fn into_a_cluster() {
-    if !require(Version::REDIS_6_2) || !require(Version::VALKEY_8_0) {
-        return;
-    }
-    let source = Server::start(Version::REDIS_6_2);
-    let target = Cluster::builder(Version::VALKEY_8_0).primaries(3).start();
-    common::rights::dataset_of_cluster().fill(&source);
-    let mut running = start(&source.uri(), &target.uri(), &["--db", "0"]);
-    wait_until_following(&mut running);
-    churn(&mut source.connection(0), 23, 2000);
-    stop(running);
-    let options = diff::DiffOptions::default();
-    let differences = diff::keyspaces(&View::server(&source), &View::cluster(&target), &options);
-    // MOVE takes keys to a db that does not go over.
-    let left: Vec<_> = differences.iter().filter(|one| one.db == 0).collect();
-    assert!(left.is_empty(), "{left:#?}");
 }
 
 #[test]
@@ -203,33 +183,4 @@ fn filters_and_other_names() {
             && get(&target, "new:2").as_deref() == Some("b")
     });
     stop(running);
-}
-
-#[test]
-fn from_a_cluster_that_moves_slots() {
-    if !require(Version::REDIS_7_0) {
-        return;
-    }
-    let source = Cluster::builder(Version::REDIS_7_0).primaries(3).start();
-    let target = Server::start(Version::REDIS_7_0);
-    common::rights::dataset_of_cluster().fill_cluster(&source);
-    let mut running = start(&source.uri(), &target.uri(), &[]);
-    wait_until_following(&mut running);
-    let write = |value: u32| {
-        for n in 0..300 {
-            let key = format!("k:{n}");
-            let mut client = source.connection_for(key.as_bytes());
-            let set = redis::cmd("SET").arg(&key).arg(value).exec(&mut client);
-            set.expect("the source takes it");
-        }
-    };
-    write(1);
-    let slots: Vec<u16> = source.slots_of(0).into_iter().take(200).collect();
-    source.move_slots(0, 1, &slots);
-    write(2);
-    // All three nodes once more.
-    running.process.wait_for_output("full_resyncs=6", SOON);
-    wait_until_synced(&mut running);
-    stop(running);
-    diff::assert_equal(&View::cluster(&source), &View::server(&target));
 }

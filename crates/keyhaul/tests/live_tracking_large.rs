@@ -12,17 +12,16 @@ use keyhaul_testkit::{Server, Version, require, wait_until};
 
 /// Keys above the threshold that are written all the time: they come over meanwhile, by what differs, and are right in
 /// the end.
-fn large_keys_that_are_written(version: Version) {
+fn large_keys_that_are_written(version: Version, bytes: usize, options: &[&str]) {
     if !require(version) {
         return;
     }
     let (source, target) = (Server::start(version), Server::start(version));
-    let fill = "local x = string.rep('x', 80) for i = 1, 15000 do redis.call('HSET', 'hash', i, x..i) \
+    let fill = "local x = string.rep('x', ARGV[1]) for i = 1, 15000 do redis.call('HSET', 'hash', i, x..i) \
                 redis.call('SADD', 'set', x..i) redis.call('ZADD', 'zset', i, x..i) end";
-    let fill = redis::cmd("EVAL").arg(fill).arg(0).clone();
+    let fill = redis::cmd("EVAL").arg(fill).arg(0).arg(bytes).clone();
     fill.exec(&mut source.client()).expect("is done");
-    let options = ["--chunk-threshold", "1MB"];
-    let mut running = start(&source.uri(), &target.uri(), &options);
+    let mut running = start(&source.uri(), &target.uri(), options);
     wait_until_following(&mut running);
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -63,13 +62,19 @@ fn large_keys_that_are_written(version: Version) {
 
 #[test]
 fn large_keys_that_are_written_valkey_8_0() {
-    large_keys_that_are_written(Version::VALKEY_8_0);
+    large_keys_that_are_written(Version::VALKEY_8_0, 80, &["--chunk-threshold", "1MB"]);
 }
 
 /// Its fields may have times of their own.
 #[test]
 fn large_keys_that_are_written_redis_8_2() {
-    large_keys_that_are_written(Version::REDIS_8_2);
+    large_keys_that_are_written(Version::REDIS_8_2, 80, &["--chunk-threshold", "1MB"]);
+}
+
+/// Below the threshold they go over in one piece, but not again and again.
+#[test]
+fn rather_large_keys_that_are_written() {
+    large_keys_that_are_written(Version::REDIS_7_0, 400, &[]);
 }
 
 #[test]

@@ -27,44 +27,39 @@ pub(super) struct Clash {
 }
 
 impl Clash {
-    /// Of these keys of a db those that are to be read. Of the others one that goes before is told, and they are listed.
+    /// Keeps the dbs in which the key of this name is to be read. In the others one that goes before it is told, and the key
+    /// is listed if it is there.
     ///
     /// # Errors
     /// [`GaveUp`].
-    pub(super) async fn sift(&mut self, db: u32, names: Vec<Bytes>) -> Result<Vec<Bytes>, GaveUp> {
-        let mut left = Vec::with_capacity(names.len());
-        for name in names {
-            let (target_db, target_name) = self.outlet.target_name(db, &name);
-            let rivals = self.origins.keys(target_db, &target_name);
-            let own = (db, name);
-            let mut first = None;
-            let mut is_there = false;
-            for rival in rivals {
+    pub(super) async fn sift(&mut self, name: &Bytes, dbs: &mut Vec<u32>) -> Result<(), GaveUp> {
+        for db in std::mem::take(dbs) {
+            let own = (db, name.clone());
+            let (target_db, target_name) = self.outlet.target_name(db, name);
+            let (mut first, mut is_there) = (None, false);
+            for rival in self.origins.keys(target_db, &target_name) {
                 if self.is_there(&rival).await? {
                     is_there |= rival == own;
                     first.get_or_insert(rival);
                 }
             }
-            let (db, name) = own;
-            match first {
-                Some(first) if first != (db, name.clone()) => {
-                    self.ledger.not_moved.try_again(db, &name);
-                    if is_there {
-                        let text = key_text(&first.1);
-                        let reason =
-                            format!("becomes the same key as \"{text}\" of db {}", first.0);
-                        self.ledger.not_moved(db, &name, reason);
-                    }
-                    self.ledger.tried_again(db, &name);
-                    // Something older may have been written for this one meanwhile.
-                    let (db, name) = first;
-                    self.dirty
-                        .tell(self.shard, [ToldKey { db: Some(db), name }]);
-                }
-                _ => left.push(name),
+            let Some(first) = first.filter(|first| *first != own) else {
+                dbs.push(db);
+                continue;
+            };
+            self.ledger.not_moved.try_again(db, name);
+            if is_there {
+                let text = key_text(&first.1);
+                let reason = format!("becomes the same key as \"{text}\" of db {}", first.0);
+                self.ledger.not_moved(db, name, reason);
             }
+            self.ledger.tried_again(db, name);
+            // Something older may have been written for this one meanwhile.
+            let (db, name) = first;
+            let db = Some(db);
+            self.dirty.tell(self.shard, [ToldKey { db, name }]);
         }
-        Ok(left)
+        Ok(())
     }
 
     async fn is_there(&mut self, (db, name): &(u32, Bytes)) -> Result<bool, GaveUp> {

@@ -36,14 +36,16 @@ const BATCH_KEYS: usize = 256;
 /// Batches and big keys that are not settled.
 const OPEN_MAX: usize = 8;
 /// Of them, big keys.
-const BIG_OPEN_MAX: usize = 2;
+const BIG_OPEN_MAX: usize = 4;
+/// What takes more memory rests too, also where it goes over in one piece.
+const RESTING_BYTES: u64 = 4 * 1024 * 1024;
 /// How long a big key rests after it was copied, and how that grows.
 const REST_FIRST: Duration = Duration::from_secs(1);
 const REST_LONGEST: Duration = Duration::from_secs(60);
 /// Big keys whose rest is remembered.
 const RESTS_MAX: usize = 10_000;
 /// When a big key is looked at again for which no place was free.
-const NO_PLACE_WAIT: Duration = Duration::from_millis(200);
+const NO_PLACE_WAIT: Duration = Duration::from_millis(50);
 
 /// Feeds the readers of one shard.
 pub(super) struct Feeder {
@@ -84,6 +86,22 @@ struct Ways {
     big: Vec<(u32, u64)>,
     /// Too large to go over.
     refused: Vec<(u32, u64)>,
+}
+
+impl Ways {
+    /// The dbs in which it is looked for.
+    fn dbs(&self) -> Vec<u32> {
+        let sized = self.big.iter().chain(&self.refused);
+        let sized = sized.map(|(db, _)| *db);
+        self.whole.iter().copied().chain(sized).collect()
+    }
+
+    /// It is looked for in these alone.
+    fn retain(&mut self, dbs: &[u32]) {
+        self.whole.retain(|db| dbs.contains(db));
+        self.big.retain(|(db, _)| dbs.contains(db));
+        self.refused.retain(|(db, _)| dbs.contains(db));
+    }
 }
 
 impl Rests {
@@ -180,10 +198,9 @@ impl Feeder {
         };
         if let Some(clash) = &mut self.clash {
             for (taken, ways) in wanted.iter().zip(&mut ways) {
-                for db in std::mem::take(&mut ways.whole) {
-                    let left = clash.sift(db, vec![taken.name.clone()]).await?;
-                    ways.whole.extend(left.iter().map(|_| db));
-                }
+                let mut dbs = ways.dbs();
+                clash.sift(&taken.name, &mut dbs).await?;
+                ways.retain(&dbs);
             }
         }
         let (mut together, mut alone) = (Vec::new(), Vec::new());
@@ -236,6 +253,7 @@ impl Feeder {
             for (_, ways) in meant {
                 let size = sizes.next().unwrap_or(0);
                 match self.sizes.map(|rules| rules.judge(size)) {
+                    Some(SizeVerdict::Whole) if size > RESTING_BYTES => ways.big.push((db, size)),
                     None | Some(SizeVerdict::Whole | SizeVerdict::Ignore) => ways.whole.push(db),
                     Some(SizeVerdict::Big) => ways.big.push((db, size)),
                     Some(SizeVerdict::Refuse) => ways.refused.push((db, size)),
