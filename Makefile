@@ -17,11 +17,11 @@ test: compiler lints ## format, lints and tests, against Redis 7.0 and Valkey 8.
 	scripts/servers default
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) test --workspace --locked
+	scripts/test
 
 test-long: compiler ## the tests at full length, against every server version that can be had
 	scripts/servers all
-	KEYHAUL_TEST_LONG=1 $(CARGO) test --workspace --locked --release
+	KEYHAUL_TEST_LONG=1 scripts/test --release
 
 bench: build ## measure keyhaul against real servers
 	scripts/servers default
