@@ -34,6 +34,8 @@ const TICK: Duration = Duration::from_millis(200);
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 /// A lag below this is no catching up.
 const FOLLOWING_LAG_MS: u64 = 1000;
+/// How much longer it waits for what it has begun.
+const DRAIN_GRACE: Duration = Duration::from_secs(5);
 /// How long the end of a run waits for what the source had done when it was asked to end.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
@@ -103,20 +105,38 @@ impl Shard {
     }
 
     async fn follow(&mut self) -> Result<ShardEnd, GaveUp> {
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (round, stop, drain) = (
             self.round.clone(),
             self.ledger.stop.clone(),
             self.drain.clone(),
         );
+        let in_vain = async {
+            drain.cancelled().await;
+            tokio::time::sleep(DRAIN_MAX + DRAIN_GRACE).await;
+        };
+        tokio::select! {
+            biased;
+            () = round.ended() => return Err(GaveUp),
+            () = stop.cancelled() => return Err(GaveUp),
+            ended = self.follow_until_drained() => return ended,
+            () = in_vain => {}
+        }
+        // It is in the middle of something that does not end: what is applied is applied.
+        if self.is_loaded {
+            self.note_position()?;
+        }
+        Ok(ShardEnd { is_synced: false })
+    }
+
+    async fn follow_until_drained(&mut self) -> Result<ShardEnd, GaveUp> {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let drain = self.drain.clone();
         let mut draining: Option<Draining> = None;
         loop {
             let takes_more = !self.marks.is_full();
             let event = tokio::select! {
                 biased;
-                () = round.ended() => return Err(GaveUp),
-                () = stop.cancelled() => return Err(GaveUp),
                 () = drain.cancelled(), if draining.is_none() => {
                     draining = Some(Draining { upto: None, since: Instant::now() });
                     None
@@ -146,11 +166,14 @@ impl Shard {
                 reason,
             } => {
                 self.see_node();
-                let (round, stop) = (self.round.clone(), self.ledger.stop.clone());
+                let drain = self.drain.clone();
                 tokio::select! {
                     loaded = self.load(feed, position, reason) => loaded,
-                    () = round.ended() => Err(GaveUp),
-                    () = stop.cancelled() => Err(GaveUp),
+                    // Half a snapshot is of no use.
+                    () = drain.cancelled() => {
+                        self.is_loaded = false;
+                        Ok(())
+                    }
                 }
             }
             Event::Replid(replid) => {
