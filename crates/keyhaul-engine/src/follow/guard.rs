@@ -9,7 +9,7 @@ use crate::source::records::now_ms;
 #[derive(Debug)]
 pub(crate) struct Guard {
     pub deadlines: Deadlines,
-    /// By how much the target's clock is ahead of ours, ms.
+    /// By how much the target's clock was ahead of ours when the job began, ms.
     target_ahead_ms: i64,
 }
 

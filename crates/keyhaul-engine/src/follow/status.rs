@@ -213,10 +213,7 @@ impl ShardStatus {
         self.named().waiting = reason;
     }
 
-    fn named(&self) -> std::sync::MutexGuard<'_, Named> {
-        self.named.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
+    /// All of it at once; not one atomic moment.
     pub(crate) fn snapshot(&self) -> ShardSnapshot {
         let named = self.named().clone();
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -238,5 +235,9 @@ impl ShardStatus {
             full_resyncs: get(&self.full_resyncs),
             partial_resyncs: get(&self.partial_resyncs),
         }
+    }
+
+    fn named(&self) -> std::sync::MutexGuard<'_, Named> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,3 +1,5 @@
+//! Against real sources: links that break, snapshots that break off, failovers, limits and stops.
+
 use std::path::{Path, PathBuf};
 
 use bytes::BytesMut;
