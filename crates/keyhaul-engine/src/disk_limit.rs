@@ -1,4 +1,4 @@
-//! How many bytes a shard of a live job may have on the disk, all its files together.
+//! How many bytes the snapshot and the spool of a shard of a live job may take on the disk, together.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

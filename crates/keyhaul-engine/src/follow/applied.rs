@@ -99,28 +99,13 @@ impl Applied {
         self.lock().reached
     }
 
-    /// Whether all that was handed out is settled.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.lock().portions.is_empty()
-    }
-
-    /// Waits until all up to `offset` is applied.
-    pub(crate) async fn wait_for(&self, offset: u64) {
-        self.wait_until(|inner| inner.reached.offset >= offset)
-            .await;
-    }
-
     /// Waits until all that was handed out is settled.
     pub(crate) async fn wait_until_idle(&self) {
-        self.wait_until(|inner| inner.portions.is_empty()).await;
-    }
-
-    async fn wait_until(&self, is_so: impl Fn(&Inner) -> bool) {
         loop {
             // Listening begins before the look, so that nothing is missed between the two.
             let mut moved = std::pin::pin!(self.moved.notified());
             moved.as_mut().enable();
-            if is_so(&self.lock()) {
+            if self.lock().portions.is_empty() {
                 return;
             }
             moved.await;
@@ -175,7 +160,7 @@ mod tests {
         assert_eq!(applied.reached().offset, 30);
         drop(third);
         assert_eq!(applied.reached().offset, 30, "dropped is not settled");
-        assert!(!applied.is_idle());
+        assert!(!applied.lock().portions.is_empty());
     }
 
     #[tokio::test]
@@ -184,11 +169,12 @@ mod tests {
         let share = applied.hand_out(place(5));
         let waiting = tokio::spawn({
             let applied = applied.clone();
-            async move { applied.wait_for(5).await }
+            async move { applied.wait_until_idle().await }
         });
         tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
         share.settle();
         waiting.await.unwrap();
-        applied.wait_until_idle().await;
+        assert_eq!(applied.reached().offset, 5);
     }
 }

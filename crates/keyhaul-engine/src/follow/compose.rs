@@ -207,11 +207,6 @@ impl Composer {
         lane.inlet.send(portion).await.ok()?;
         replies.await.ok()
     }
-
-    /// Waits until all that was handed on is settled.
-    pub(crate) async fn settle(&self) {
-        self.applied.wait_until_idle().await;
-    }
 }
 
 impl LaneOut {

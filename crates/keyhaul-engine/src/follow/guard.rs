@@ -1,7 +1,5 @@
 //! Sees to it that no key vanishes from the target before the source has had its say.
 
-use std::sync::atomic::{AtomicI64, Ordering};
-
 use crate::follow::deadlines::Deadlines;
 use crate::ledger::Ledger;
 use crate::patience::GaveUp;
@@ -11,26 +9,21 @@ use crate::source::records::now_ms;
 #[derive(Debug)]
 pub(crate) struct Guard {
     pub deadlines: Deadlines,
-    /// By how much the target's clock is ahead of ours, ms.
-    target_ahead_ms: AtomicI64,
+    /// By how much the target's clock was ahead of ours when the job began, ms.
+    target_ahead_ms: i64,
 }
 
 impl Guard {
     pub(crate) fn new(deadlines: Deadlines, target_ahead_ms: i64) -> Self {
         Self {
             deadlines,
-            target_ahead_ms: AtomicI64::new(target_ahead_ms),
+            target_ahead_ms,
         }
-    }
-
-    /// The target's clock is so much ahead of ours, ms.
-    pub(crate) fn set_target_ahead(&self, ms: i64) {
-        self.target_ahead_ms.store(ms, Ordering::Relaxed);
     }
 
     /// What the target's clock shows, Unix ms.
     pub(crate) fn target_now_ms(&self) -> i64 {
-        now_ms().saturating_add(self.target_ahead_ms.load(Ordering::Relaxed))
+        now_ms().saturating_add(self.target_ahead_ms)
     }
 
     /// What is written to the target for a deadline of this key of it.

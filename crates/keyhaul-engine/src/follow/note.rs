@@ -67,17 +67,6 @@ impl Note {
         })
     }
 
-    /// The job is over: nothing is to be gone on with.
-    ///
-    /// # Errors
-    /// Those of the system.
-    pub(crate) fn remove(&self) -> std::io::Result<()> {
-        match self.lock().file.take() {
-            Some(file) => file.remove(),
-            None => Ok(()),
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -67,8 +67,6 @@ pub(crate) struct Parser {
 /// One command of the stream.
 #[derive(Debug)]
 pub(crate) struct Cut<'a> {
-    /// So many bytes of the stream are before it.
-    pub(crate) start: u64,
     /// Who has applied it has applied the stream up to this offset, as servers count.
     pub(crate) end: u64,
     bytes: &'a Bytes,
@@ -103,7 +101,7 @@ impl<'a> Cut<'a> {
     }
 }
 
-/// Commands that follow one another without a gap in one chunk, to be sent as one slice.
+/// A command as it came, a slice of its chunk.
 #[derive(Debug)]
 pub(crate) struct Run {
     bytes: Bytes,
@@ -111,23 +109,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Takes the next command in; false: it does not lie behind this, and begins a run of its own.
-    pub(crate) fn extend(&mut self, cut: &Cut<'_>) -> bool {
-        // This holds its chunk, so that no other can lie where it does.
-        let is_same = self.bytes.as_ptr() == cut.bytes.as_ptr();
-        let follows = is_same && self.range.end == cut.range.start;
-        if follows {
-            self.range.end = cut.range.end;
-        }
-        follows
-    }
-
-    /// How long it is.
-    pub(crate) fn len(&self) -> usize {
-        self.range.len()
-    }
-
-    /// All of its commands.
+    /// It, encoded.
     pub(crate) fn into_bytes(self) -> Bytes {
         self.bytes.slice(self.range)
     }
@@ -247,12 +229,10 @@ impl Parser {
     }
 
     fn give_whole(&mut self, len: usize) -> Cut<'_> {
-        let start = self.offset;
         let range = self.used..self.used + len;
         self.used = range.end;
         self.offset += len as u64;
         Cut {
-            start,
             end: self.offset,
             bytes: &self.chunk,
             range,
@@ -302,7 +282,6 @@ impl Parser {
         };
         self.assembled = done.held.freeze();
         Ok(Some(Cut {
-            start: done.start,
             end: self.offset,
             range: 0..self.assembled.len(),
             bytes: &self.assembled,

@@ -12,7 +12,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -42,7 +42,6 @@ pub(crate) struct Position {
 #[derive(Debug)]
 pub(crate) struct PositionFile {
     file: File,
-    path: PathBuf,
     number: u64,
     last: Option<Position>,
 }
@@ -62,12 +61,7 @@ impl PositionFile {
         let copies = [read_copy(&file, 0), read_copy(&file, SECOND_AT)];
         let newest = copies.into_iter().flatten().max_by_key(|copy| copy.0);
         let (number, last) = newest.map_or((0, None), |(number, last)| (number, Some(last)));
-        Ok(Self {
-            file,
-            path: path.to_owned(),
-            number,
-            last,
-        })
+        Ok(Self { file, number, last })
     }
 
     /// What was noted last, also by an earlier run.
@@ -93,14 +87,6 @@ impl PositionFile {
         self.file.write_all_at(&copy, at)?;
         (self.number, self.last) = (number, Some(position));
         Ok(())
-    }
-
-    /// The job is over, or begins anew: there is nothing to go on from.
-    ///
-    /// # Errors
-    /// Those of the system.
-    pub(crate) fn remove(self) -> io::Result<()> {
-        std::fs::remove_file(&self.path)
     }
 }
 

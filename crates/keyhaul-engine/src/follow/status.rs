@@ -213,16 +213,8 @@ impl ShardStatus {
         self.named().waiting = reason;
     }
 
-    /// Why nothing moves at present.
-    pub(crate) fn waiting(&self) -> Option<String> {
-        self.named().waiting.clone()
-    }
-
-    fn named(&self) -> std::sync::MutexGuard<'_, Named> {
-        self.named.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn snapshot(&self) -> ShardSnapshot {
+    /// All of it at once; not one atomic moment.
+    pub(crate) fn snapshot(&self) -> ShardSnapshot {
         let named = self.named().clone();
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let lag_ms = get(&self.lag_ms);
@@ -243,5 +235,9 @@ impl ShardStatus {
             full_resyncs: get(&self.full_resyncs),
             partial_resyncs: get(&self.partial_resyncs),
         }
+    }
+
+    fn named(&self) -> std::sync::MutexGuard<'_, Named> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,6 +1,5 @@
-//! What becomes of the expiry that keys have, where a command sets none.
+//! Commands that give a key the expiry of another one.
 
-use super::deadline::{Deadline, deadline, has_option, many_end};
 use super::kind::db;
 use super::table::{Does, Spec};
 use super::{Args, Db};
@@ -38,21 +37,5 @@ pub(crate) fn carries_expiry(spec: &Spec, args: &Args<'_>) -> Option<Carry> {
             Some(carry(2, other, false))
         }
         _ => None,
-    }
-}
-
-/// The keys that the command changes or removes have no expiry afterwards, whatever they had: they were replaced, are gone, or
-/// PERSIST. (Also any other command may make an empty key vanish, and the next one begin it anew without an expiry.)
-pub(crate) fn clears_expiry(spec: &Spec, args: &Args<'_>) -> bool {
-    match spec.does {
-        Does::Replace | Does::Delete | Does::SetMany | Does::Persist => true,
-        Does::SetAbsent | Does::TakeValue => true,
-        Does::Set => deadline(spec, args) == Deadline::None && !has_option(args, 3, "KEEPTTL"),
-        Does::SetManyExpire => {
-            let options = many_end(args).unwrap_or(args.len());
-            deadline(spec, args) == Deadline::None && !has_option(args, options, "KEEPTTL")
-        }
-        Does::GetExpire => has_option(args, 2, "PERSIST"),
-        _ => false,
     }
 }

@@ -1,7 +1,5 @@
 //! What a command of a stream is, for whoever applies it.
 
-use std::ops::RangeInclusive;
-
 use super::Args;
 use super::table::{Does, Spec, find};
 
@@ -24,9 +22,9 @@ pub(crate) enum Kind {
         /// All dbs.
         all: bool,
     },
-    /// The keys of these slots are gone: see [`emptied_slots`]. CLUSTER FLUSHSLOT of Valkey 9.1, TRIMSLOTS of Redis 8.4.
+    /// The keys of these slots are gone: CLUSTER FLUSHSLOT of Valkey 9.1, TRIMSLOTS of Redis 8.4.
     EmptySlots,
-    /// Two dbs change places: see [`swapped_dbs`].
+    /// Two dbs change places.
     SwapDb,
     /// A message, no data.
     Publish {
@@ -76,30 +74,6 @@ pub(crate) fn lookup(args: &Args<'_>) -> Kind {
 /// The db that [`Kind::Select`] names; `None`: it is malformed.
 pub(crate) fn selected_db(args: &Args<'_>) -> Option<u32> {
     db(args, 1)
-}
-
-/// The dbs of [`Kind::SwapDb`]; `None`: it is malformed.
-pub(crate) fn swapped_dbs(args: &Args<'_>) -> Option<(u32, u32)> {
-    Some((db(args, 1)?, db(args, 2)?))
-}
-
-/// The slots of [`Kind::EmptySlots`]; `None`: it is malformed.
-pub(crate) fn emptied_slots(args: &Args<'_>) -> Option<Vec<RangeInclusive<u16>>> {
-    let slot = |index| {
-        let slot = u16::try_from(args.integer(index)?).ok()?;
-        (slot < 16384).then_some(slot)
-    };
-    if args.is(1, "FLUSHSLOT") {
-        let slot = slot(2)?;
-        return Some(vec![slot..=slot]);
-    }
-    // TRIMSLOTS RANGES 1 0 100
-    let count = usize::try_from(args.integer(2)?).ok()?;
-    if !args.is(1, "RANGES") || args.len() != count.checked_mul(2)?.checked_add(3)? {
-        return None;
-    }
-    let ranges = (0..count).map(|range| Some(slot(2 * range + 3)?..=slot(2 * range + 4)?));
-    ranges.collect()
 }
 
 pub(super) fn db(args: &Args<'_>, index: usize) -> Option<u32> {

@@ -28,13 +28,13 @@ mod split;
 
 pub(crate) use args::{ArgRange, Args, CUT, Written};
 pub(crate) use deadline::{Deadline, How, deadline, how, with_deadline};
-pub(crate) use expiry::{Carry, carries_expiry, clears_expiry};
+pub(crate) use expiry::carries_expiry;
 pub(crate) use form::{Abilities, Form, form};
-pub(crate) use keys::{Db, KeyAt, Malformed, Role, keys};
-pub(crate) use kind::{Kind, emptied_slots, lookup, selected_db, swapped_dbs};
+pub(crate) use keys::{Db, KeyAt, Malformed, keys};
+pub(crate) use kind::{Kind, lookup, selected_db};
 pub(crate) use reply::shows_absence;
 pub(crate) use rewrite::rewrite;
-pub(crate) use split::{Part, Split, split};
+pub(crate) use split::{Split, split};
 pub(crate) use table::Spec;
 
 #[cfg(test)]

@@ -57,8 +57,6 @@ pub(super) enum KeysAt {
 pub(super) enum Does {
     /// Changes values, and the same on every server that has the same values.
     Change,
-    /// The same; the keys that it writes lose their expiry.
-    Replace,
     /// Deletes keys, each by itself.
     Delete,
     Set,
@@ -80,8 +78,6 @@ pub(super) enum Does {
     MoveMember,
     /// `SETNX`
     SetAbsent,
-    /// `GETDEL`
-    TakeValue,
     SetFieldAbsent,
     /// `LPUSHX`
     PushPresent,
@@ -215,7 +211,7 @@ static SPECS: [Spec; ROWS] = [
     row("EXPIREAT", KEY, Expire(Clock::AtSeconds)),
     row("PEXPIREAT", KEY, Expire(Clock::AtMillis)),
     row("PERSIST", KEY, Persist),
-    row("SORT", Sort, Replace),
+    row("SORT", Sort, Change),
     row("RESTORE", KEY, Uncertain),
     row("RESTORE-ASKING", KEY, Uncertain),
     row("MIGRATE", Migrated, Uncertain),
@@ -224,8 +220,8 @@ static SPECS: [Spec; ROWS] = [
     row("SETNX", KEY, SetAbsent),
     row("SETEX", KEY, SetExpire(Clock::Seconds)),
     row("PSETEX", KEY, SetExpire(Clock::Millis)),
-    row("GETSET", KEY, Replace),
-    row("GETDEL", At(1, Remove), TakeValue),
+    row("GETSET", KEY, Change),
+    row("GETDEL", At(1, Remove), Change),
     row("GETEX", KEY, GetExpire),
     row("MSET", PAIRS, SetMany),
     row("MSETNX", PAIRS, SetMany),
@@ -239,7 +235,7 @@ static SPECS: [Spec; ROWS] = [
     row("DECRBY", KEY, Change),
     row("SETBIT", KEY, Change),
     row("BITFIELD", KEY, Change),
-    row("BITOP", Store(2), Replace),
+    row("BITOP", Store(2), Change),
     row("PFADD", KEY, Change),
     // Writes the cardinality that it found into the value.
     row("PFCOUNT", ALL, Change),
@@ -269,9 +265,9 @@ static SPECS: [Spec; ROWS] = [
     row("SREM", KEY, Change),
     row("SPOP", KEY, Uncertain),
     row("SMOVE", Pair(Write, Write), MoveMember),
-    row("SDIFFSTORE", Store(1), Replace),
-    row("SINTERSTORE", Store(1), Replace),
-    row("SUNIONSTORE", Store(1), Replace),
+    row("SDIFFSTORE", Store(1), Change),
+    row("SINTERSTORE", Store(1), Change),
+    row("SUNIONSTORE", Store(1), Change),
     // Hashes.
     row("HSET", KEY, Change),
     row("HMSET", KEY, Change),
@@ -300,14 +296,14 @@ static SPECS: [Spec; ROWS] = [
     row("BZMPOP", numbered(2, 1), Uncertain),
     row("BZPOPMIN", ALL_BUT_LAST, Uncertain),
     row("BZPOPMAX", ALL_BUT_LAST, Uncertain),
-    row("ZUNIONSTORE", StoreNumbered, Replace),
-    row("ZINTERSTORE", StoreNumbered, Replace),
-    row("ZDIFFSTORE", StoreNumbered, Replace),
-    row("ZRANGESTORE", Pair(Write, Read), Replace),
+    row("ZUNIONSTORE", StoreNumbered, Change),
+    row("ZINTERSTORE", StoreNumbered, Change),
+    row("ZDIFFSTORE", StoreNumbered, Change),
+    row("ZRANGESTORE", Pair(Write, Read), Change),
     row("GEOADD", KEY, Change),
-    row("GEORADIUS", Geo, Replace),
-    row("GEORADIUSBYMEMBER", Geo, Replace),
-    row("GEOSEARCHSTORE", Pair(Write, Read), Replace),
+    row("GEORADIUS", Geo, Change),
+    row("GEORADIUSBYMEMBER", Geo, Change),
+    row("GEOSEARCHSTORE", Pair(Write, Read), Change),
     // Streams.
     row("XADD", KEY, AddEntry),
     row("XDEL", KEY, Change),

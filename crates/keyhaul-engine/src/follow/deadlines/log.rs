@@ -100,10 +100,6 @@ impl Log {
         Ok(())
     }
 
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
     /// How much it has grown since its table was written, bytes.
     pub(super) fn grown_bytes(&self) -> u64 {
         self.bytes - self.table_bytes

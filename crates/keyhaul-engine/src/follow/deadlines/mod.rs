@@ -156,20 +156,6 @@ impl Deadlines {
         self.store().release(count)
     }
 
-    /// The job is over: the folder goes.
-    ///
-    /// # Errors
-    /// Those of the disk.
-    pub(crate) fn remove(self) -> io::Result<()> {
-        let store = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-        store.remove()
-    }
-
-    /// How much of the disk is taken, bytes.
-    pub(crate) fn bytes_on_disk(&self) -> u64 {
-        self.store().bytes_on_disk()
-    }
-
     fn store(&self) -> MutexGuard<'_, Store> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

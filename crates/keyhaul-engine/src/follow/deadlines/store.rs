@@ -216,15 +216,6 @@ impl Store {
         self.advance(id, Advance::Passed, begin + moved as u64)?;
         self.begin_log()
     }
-
-    pub(super) fn remove(self) -> io::Result<()> {
-        remove(self.files.folder())
-    }
-
-    pub(super) fn bytes_on_disk(&self) -> u64 {
-        let files = self.buckets.values().map(|bucket| bucket.file_bytes);
-        self.log.bytes() + files.sum::<u64>()
-    }
 }
 
 /// Removes the folder, if there is one. Without a log the rest of it is of no account.

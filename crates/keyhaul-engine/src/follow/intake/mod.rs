@@ -166,19 +166,6 @@ impl Intake {
     /// Ends the link. The spool stays on the disk for a later run; what is in memory only is not written: the source has it
     /// still, or a full resync follows.
     pub(crate) async fn close(mut self) {
-        self.end().await;
-    }
-
-    /// Ends the link and removes the spool: the job is over.
-    pub(crate) async fn discard(mut self) {
-        self.end().await;
-        if let Err(e) = self.shared.spool.discard().await {
-            let line = format!("the spool cannot be removed: {e}");
-            self.shared.ledger.remark(line);
-        }
-    }
-
-    async fn end(&mut self) {
         self.shared.stop.cancel();
         while self.task.join_next().await.is_some() {}
     }

@@ -9,7 +9,6 @@ use super::*;
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Seen {
     Command {
-        start: u64,
         end: u64,
         /// `None`: not held.
         args: Vec<Option<Vec<u8>>>,
@@ -45,7 +44,6 @@ fn seen_of(cut: &Cut<'_>) -> Seen {
     let args = cut.args();
     let held = |index| (!args.is_cut(index)).then(|| args.get(index).unwrap().to_vec());
     Seen::Command {
-        start: cut.start,
         end: cut.end,
         args: (0..args.len()).map(held).collect(),
         is_cut_short: cut.is_cut_short(),
@@ -63,7 +61,6 @@ fn encoded(args: &[&[u8]]) -> Vec<u8> {
 fn whole(start: u64, args: &[&[u8]]) -> Seen {
     let bytes = encoded(args);
     Seen::Command {
-        start,
         end: start + bytes.len() as u64,
         args: args.iter().map(|arg| Some(arg.to_vec())).collect(),
         is_cut_short: false,
@@ -219,23 +216,6 @@ fn more_arguments_than_are_told_are_passed_over() {
     };
     assert_eq!(args.len(), ARGS_MAX);
     assert!(*ping == whole(*end, &[b"PING"]));
-}
-
-#[test]
-fn a_run_is_one_slice() {
-    let ping = encoded(&[b"PING"]);
-    let stream = [&ping[..], &ping, &ping, b"\n", &ping].concat();
-    let mut parser = Parser::new(0);
-    parser.push(Bytes::from(stream));
-    let mut run = parser.next().unwrap().unwrap().run();
-    assert!(run.extend(&parser.next().unwrap().unwrap()));
-    assert!(run.extend(&parser.next().unwrap().unwrap()));
-    assert!(
-        !run.extend(&parser.next().unwrap().unwrap()),
-        "a newline is between"
-    );
-    assert_eq!(run.len(), 3 * ping.len());
-    assert_eq!(run.into_bytes(), ping.repeat(3));
 }
 
 #[test]

@@ -360,16 +360,6 @@ impl<B: Send + 'static> Spool<B> {
         self.went.notify_one();
     }
 
-    /// Removes everything from the disk.
-    ///
-    /// # Errors
-    /// Of the file system.
-    pub(crate) async fn discard(&self) -> io::Result<()> {
-        self.close();
-        let folder = self.folder.clone();
-        blocking(move || folder.discard()).await
-    }
-
     /// Removes files, whenever that may be done.
     fn remove(&self, segments: impl IntoIterator<Item = Segment> + Send + 'static) {
         let limit = self.limit.clone();

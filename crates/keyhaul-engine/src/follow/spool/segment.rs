@@ -89,24 +89,6 @@ impl Folder {
         found.sort_unstable();
         Ok(found)
     }
-
-    /// Removes all files of the spool, and the folder if nothing else is in it.
-    pub(super) fn discard(&self) -> io::Result<()> {
-        for (_, path) in self.list()? {
-            remove(&path)?;
-        }
-        if let Some(named) = &self.named {
-            match std::fs::remove_dir(named) {
-                Err(e)
-                    if ![ErrorKind::NotFound, ErrorKind::DirectoryNotEmpty].contains(&e.kind()) =>
-                {
-                    return Err(e);
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Removes a file; one that is not there is no error.

@@ -6,6 +6,8 @@ use bytes::BytesMut;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::super::expiry::Carry;
+use super::super::keys::Role;
 use super::super::table::rows;
 use super::super::*;
 use super::mirror::show;
@@ -68,15 +70,6 @@ fn kinds_of_what_is_no_write() {
     check("FT.CREATE i", Kind::Unknown);
     assert_eq!(selected_db(&command("SELECT 15").args()), Some(15));
     assert_eq!(selected_db(&command("SELECT -1").args()), None);
-    assert_eq!(swapped_dbs(&command("SWAPDB 1 2").args()), Some((1, 2)));
-    let slots = |line| emptied_slots(&command(line).args());
-    assert_eq!(slots("CLUSTER FLUSHSLOT 5"), Some(vec![5..=5]));
-    assert_eq!(
-        slots("TRIMSLOTS RANGES 2 0 5 7 9"),
-        Some(vec![0..=5, 7..=9])
-    );
-    assert_eq!(slots("TRIMSLOTS RANGES 2 0 5 7"), None);
-    assert_eq!(slots("CLUSTER FLUSHSLOT 16384"), None);
 }
 
 #[test]
@@ -280,7 +273,7 @@ fn taken_apart_where_each_key_is_for_itself() {
 }
 
 #[test]
-fn keys_roles_and_what_becomes_of_the_expiry() {
+fn keys_roles_and_whose_expiry_goes_where() {
     let find = |line: &str| {
         let command = command(line);
         let args = command.args();
@@ -331,32 +324,6 @@ fn keys_roles_and_what_becomes_of_the_expiry() {
     let result = keys(spec_of(&off), &off, &mut Vec::new());
     assert_eq!(result, Err(Malformed::KeysLost));
 
-    let clears = |line| {
-        let command = command(line);
-        clears_expiry(spec_of(&command.args()), &command.args())
-    };
-    for line in [
-        "SET k v",
-        "SET k v NX",
-        "GETSET k v",
-        "DEL k",
-        "PERSIST k",
-        "SDIFFSTORE a b",
-        "GETEX k PERSIST",
-    ] {
-        assert!(clears(line), "{line}");
-    }
-    for line in [
-        "SET k v KEEPTTL",
-        "SET k v EX 5",
-        "APPEND k v",
-        "PFMERGE a b",
-        "INCR k",
-        "EXPIRE k 5",
-        "MSETEX 1 KEEPTTL 2 KEEPTTL",
-    ] {
-        assert!(!clears(line), "{line}");
-    }
     let carried = carries_expiry(
         spec_of(&command("COPY a b DB 5").args()),
         &command("COPY a b DB 5").args(),
@@ -388,7 +355,7 @@ fn keys_get_other_names() {
 
 fn word() -> impl Strategy<Value = Vec<u8>> {
     let words = "EX PX EXAT PXAT KEEPTTL NX XX IFEQ FIELDS STREAMS STORE STOREDIST DB KEYS BY GET LIMIT MAXLEN MINID ~ = IDS \
-                 KEEPREF DELREF NOMKSTREAM ENTRIESREAD RANGES FLUSHSLOT GETACK TIMESTAMP ABSTTL PERSIST RIGHT LEFT k * -1 0 1 2 3 \
+                 KEEPREF DELREF NOMKSTREAM ENTRIESREAD FLUSHSLOT GETACK TIMESTAMP ABSTTL PERSIST RIGHT LEFT k * -1 0 1 2 3 \
                  9223372036854775807 -9223372036854775808 18446744073709551615";
     let words: Vec<_> = words
         .split_whitespace()
@@ -417,11 +384,11 @@ proptest! {
             *range = CUT;
         }
         let args = if cut % 3 == 0 { Args::cut_off(&bytes, &ranges) } else { Args::new(&bytes, &ranges) };
-        let _ = (lookup(&args), selected_db(&args), swapped_dbs(&args), emptied_slots(&args));
+        let _ = (lookup(&args), selected_db(&args));
         let spec = &rows()[row];
         let mut at = Vec::new();
         let found = keys(spec, &args, &mut at);
-        let _ = (how(spec, &args), deadline(spec, &args), clears_expiry(spec, &args), carries_expiry(spec, &args));
+        let _ = (how(spec, &args), deadline(spec, &args), carries_expiry(spec, &args));
         for abilities in [Abilities::default(), NEWEST] {
             let mut out = BytesMut::new();
             let before = out.len();
