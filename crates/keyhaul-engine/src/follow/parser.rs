@@ -93,25 +93,8 @@ impl<'a> Cut<'a> {
     }
 
     /// It as it came; shares the chunk. To be sent only if it is not cut short.
-    pub(crate) fn run(&self) -> Run {
-        Run {
-            bytes: self.bytes.clone(),
-            range: self.range.clone(),
-        }
-    }
-}
-
-/// A command as it came, a slice of its chunk.
-#[derive(Debug)]
-pub(crate) struct Run {
-    bytes: Bytes,
-    range: Range<usize>,
-}
-
-impl Run {
-    /// It, encoded.
-    pub(crate) fn into_bytes(self) -> Bytes {
-        self.bytes.slice(self.range)
+    pub(crate) fn to_bytes(&self) -> Bytes {
+        self.bytes.slice(self.range.clone())
     }
 }
 

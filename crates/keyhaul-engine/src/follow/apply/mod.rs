@@ -200,7 +200,7 @@ impl Applier {
             };
             let (args, is_short) = (cut.args(), cut.is_cut_short());
             hands
-                .command(&args, || cut.run().into_bytes(), is_short, cut.end)
+                .command(&args, || cut.to_bytes(), is_short, cut.end)
                 .await?;
             hands.seen = cut.end;
             if hands.transaction.is_none() {

@@ -48,7 +48,7 @@ fn seen_of(cut: &Cut<'_>) -> Seen {
         args: (0..args.len()).map(held).collect(),
         is_cut_short: cut.is_cut_short(),
         is_cut_off: args.is_cut_off(),
-        bytes: cut.run().into_bytes().to_vec(),
+        bytes: cut.to_bytes().to_vec(),
     }
 }
 

@@ -62,7 +62,7 @@ impl Replica {
             if let Some(cut) = self.parser.next().unwrap() {
                 let args: Args<'_> = cut.args();
                 let written = Written::new(args.iter()).unwrap();
-                assert_eq!(written.clone().into_bytes(), cut.run().into_bytes());
+                assert_eq!(written.clone().into_bytes(), cut.to_bytes());
                 return written;
             }
             assert!(started.elapsed() < DEADLINE, "nothing comes");
