@@ -32,6 +32,7 @@ use crate::follow::shard::{Shard, ShardEnd};
 use crate::follow::source_asks::SourceAsks;
 use crate::follow::status::{ShardStatus, State};
 use crate::follow::sweep::Sweep;
+use crate::follow::target_watch::watch_target;
 use crate::ledger::{Ledger, NotMovedListener};
 use crate::options::LiveOptions;
 use crate::patience::{GaveUp, Patience};
@@ -40,7 +41,7 @@ use crate::progress::Phase;
 use crate::site::Site;
 use crate::source::rounds::topology_now;
 
-/// Between two looks at the topology of the source, and at the processes of the target.
+/// Between two looks at the topology of the source.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two looks at whether all shards are synced.
 const SYNC_INTERVAL: Duration = Duration::from_millis(50);
@@ -233,6 +234,11 @@ impl FollowJob {
             let shard = self.shard(shard, way, goes_on, &mut beside).await?;
             tasks.spawn(shard.run());
         }
+        beside.spawn(watch_target(
+            self.target.clone(),
+            processes.clone(),
+            round.clone(),
+        ));
         self.open.clear();
         let ended = self.watch(&mut tasks, &topology, round, &drain).await;
         tasks.shutdown().await;

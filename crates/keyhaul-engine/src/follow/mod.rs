@@ -26,6 +26,7 @@ mod source_asks;
 mod spool;
 mod status;
 mod sweep;
+mod target_watch;
 pub(crate) mod tracking;
 
 pub(crate) use guard::Guard;
