@@ -257,7 +257,10 @@ async fn a_replica_that_takes_over_goes_on_under_another_name() {
         follower.catch_up(&primary).await;
         let before = follower.replid.clone();
 
-        // As a replica it has the same history.
+        // As a replica it has the same history, once it has come as far.
+        wait_until("it has all", DEADLINE, || {
+            offset(&replica) >= offset(&primary)
+        });
         follower.go_on(&replica.uri()).await;
         assert_eq!(follower.replid, before, "{version}");
         write(&mut primary.client(), 100);
