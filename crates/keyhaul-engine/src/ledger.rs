@@ -38,6 +38,8 @@ pub(crate) struct Ledger {
     pub listener: OnceLock<NotMovedListener>,
     /// Cancelled by the user, or by [`Ledger::halt`].
     pub stop: CancellationToken,
+    /// Function libraries, or changes of them, that the target refused while a source was followed.
+    pub functions_refused: AtomicU64,
     has_halted: AtomicBool,
     ends_synced: AtomicBool,
     leaves_keys: AtomicBool,
@@ -56,6 +58,7 @@ impl Ledger {
             checkpoint: OnceLock::new(),
             listener: OnceLock::new(),
             stop,
+            functions_refused: AtomicU64::new(0),
             has_halted: AtomicBool::new(false),
             ends_synced: AtomicBool::new(false),
             leaves_keys: AtomicBool::new(false),

@@ -255,6 +255,18 @@ static VALKEY_FORM: (u8, Form, &[Op]) = (
 );
 
 impl Form {
+    /// Whether it is a hash with fields that expire.
+    pub fn has_expiring_fields(self) -> bool {
+        matches!(
+            self,
+            Self::HashExpiringOld
+                | Self::HashListpackExpiringOld
+                | Self::HashExpiring
+                | Self::HashListpackExpiring
+                | Self::HashExpiringValkey
+        )
+    }
+
     /// The form behind a type byte of this RDB version; `None`: that version has no such type, as
     /// far as is known.
     ///

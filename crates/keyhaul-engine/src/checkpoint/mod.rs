@@ -114,6 +114,9 @@ pub(crate) const MARKS_KEPT: usize = 12;
 /// was compacted last.
 const STATS_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// How often it is looked how long a journal is in which keys are opened and settled.
+const LINES_BETWEEN_LOOKS: u64 = 10_000;
+
 /// A key that goes over in chunks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BigKey {
@@ -221,6 +224,8 @@ struct Inner {
     bigs_count: u64,
     /// See [`STATS_BYTES_MAX`].
     compact_above: u64,
+    /// Keys that were opened or settled.
+    lines: u64,
     failure: Option<String>,
 }
 
@@ -379,6 +384,10 @@ impl Checkpoint {
     pub(crate) fn stats(&self, state: serde_json::Value) {
         let mut inner = self.lock();
         self.append(&mut inner, &Record::Stats { state });
+        self.compact_if_long(&mut inner);
+    }
+
+    fn compact_if_long(&self, inner: &mut Inner) {
         let bytes = |file: &File| file.metadata().map_or(0, |is| is.len());
         if inner.failure.is_some() || bytes(&inner.file) <= inner.compact_above {
             return;
@@ -406,12 +415,24 @@ impl Checkpoint {
 
     /// Notes a key that a comparison does not know to be the same.
     pub(crate) fn open_key(&self, key: OpenKey) {
-        self.append(&mut self.lock(), &Record::Open(key));
+        let mut inner = self.lock();
+        self.append(&mut inner, &Record::Open(key));
+        self.compact_now_and_then(&mut inner);
     }
 
     /// Notes that such a key turned out to be the same, and how many keys are.
     pub(crate) fn settled(&self, key: OpenKey, keys_done: u64) {
-        self.append(&mut self.lock(), &Record::Settled { key, keys_done });
+        let mut inner = self.lock();
+        self.append(&mut inner, &Record::Settled { key, keys_done });
+        self.compact_now_and_then(&mut inner);
+    }
+
+    /// Keys may be opened and settled for weeks, thousands of them a second.
+    fn compact_now_and_then(&self, inner: &mut Inner) {
+        inner.lines += 1;
+        if inner.lines.is_multiple_of(LINES_BETWEEN_LOOKS) {
+            self.compact_if_long(inner);
+        }
     }
 
     /// Notes that this run cannot be gone on with, and nothing from then on.
@@ -487,6 +508,7 @@ impl Inner {
             bigs: HashMap::new(),
             bigs_count: 0,
             compact_above: STATS_BYTES_MAX,
+            lines: 0,
             failure: None,
         }
     }

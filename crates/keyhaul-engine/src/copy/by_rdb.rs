@@ -201,6 +201,7 @@ impl Job {
             })?;
         }
         Ok(RecordRules {
+            marks: None,
             names: None,
             keeps_expired: false,
             dbs: prepared.chosen_dbs.clone(),

@@ -1,6 +1,7 @@
 //! The part of a job that follows its source by what that tells: what it takes over from an earlier run, and one copy of
 //! all keys. The rest is told in [`crate::follow::tracking`].
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use keyhaul_client::{Action, ClientError, Mode};
@@ -43,19 +44,26 @@ impl Job {
         ledger: &Arc<Ledger>,
         end: &CancellationToken,
     ) -> Result<Copied, GaveUp> {
-        let (Some(live), SourceEnd::Servers { site, sizes, .. }) =
+        let (Some(live), SourceEnd::Servers { site, .. }) =
             (&self.prepared.options.live, &self.prepared.source)
         else {
             return Err(GaveUp);
         };
-        let ends = (live.clone(), site.clone(), *sizes);
+        let ends = (live.clone(), site.clone());
         let following = FollowJob::open(self.clone(), ends, ledger.clone(), end.clone())?;
         match following.run().await? {
             true => ledger.end_synced(),
             // What is missing is known to the next run.
             false => ledger.stop.cancel(),
         }
-        Ok(Copied::default())
+        let functions = FunctionCounts {
+            not_copied: ledger.functions_refused.load(Ordering::Relaxed),
+            ..FunctionCounts::default()
+        };
+        Ok(Copied {
+            functions,
+            file: None,
+        })
     }
 
     /// Copies and follows, where that is what the job is and PSYNC is not to be had; `None`: it is not.

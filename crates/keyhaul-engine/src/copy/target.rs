@@ -16,6 +16,7 @@ use crate::prepare::{SourceEnd, TargetEnd};
 use crate::route::{Lanes, Outlet, OutletOptions, Transform};
 use crate::target::file::{FileError, Finished, KeepWhich, RdbFile};
 use crate::target::file_lane::{self, SharedFile};
+use crate::target::graves::RunTag;
 use crate::target::lane::{Lane, LaneRules};
 
 /// Batches between the readers and a lane.
@@ -33,6 +34,15 @@ pub(crate) struct Way {
 impl Job {
     /// Opens the lanes, or begins the file.
     pub(crate) async fn open_way(&self, ledger: &Arc<Ledger>) -> Result<Way, GaveUp> {
+        self.open_tagged_way(ledger, None).await
+    }
+
+    /// The same, with connections that have a name at the target.
+    pub(crate) async fn open_tagged_way(
+        &self,
+        ledger: &Arc<Ledger>,
+        tag: Option<RunTag>,
+    ) -> Result<Way, GaveUp> {
         let prepared = &self.prepared;
         let mut tasks = JoinSet::new();
         let (lanes, shape, file) = match &prepared.target {
@@ -44,6 +54,7 @@ impl Job {
                     bulk_len_max: *bulk_len_max,
                     stored: self.stored_rules(),
                     refusals: Default::default(),
+                    tag,
                 });
                 let threads = prepared.options.threads as usize;
                 let lanes = Lanes::new(&site.routing.topology(), threads, || {

@@ -1,7 +1,7 @@
 //! Which moment of the source's clock is applied: from pairs of time and offset that the source tells in one transaction.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use keyhaul_client::OffsetMoment;
 
@@ -22,15 +22,17 @@ pub(crate) struct SourceClock {
 struct Pair {
     offset: u64,
     source_ms: i64,
+    asked: Instant,
     heard: Instant,
 }
 
 impl SourceClock {
     /// The source told this.
-    pub(crate) fn told(&mut self, moment: &OffsetMoment, heard: Instant) {
+    pub(crate) fn told(&mut self, moment: &OffsetMoment, asked: Instant, heard: Instant) {
         let pair = Pair {
             offset: moment.at.offset,
             source_ms: moment.time_ms,
+            asked,
             heard,
         };
         if self.pairs.len() >= PAIRS_MAX {
@@ -60,6 +62,12 @@ impl SourceClock {
         self.applied_ms
     }
 
+    /// Whether the source has told nothing for so long that nobody knows where it is.
+    pub(crate) fn is_silent(&self, longest: Duration) -> bool {
+        self.latest
+            .is_none_or(|latest| latest.heard.elapsed() > longest)
+    }
+
     /// What the source's clock shows, Unix ms.
     pub(crate) fn source_now_ms(&self) -> Option<i64> {
         let latest = self.latest?;
@@ -67,14 +75,9 @@ impl SourceClock {
         Some(latest.source_ms.saturating_add(since))
     }
 
-    /// The offset that was told last, and when.
+    /// The offset that was told last, and when that was asked for.
     pub(crate) fn latest(&self) -> Option<(u64, Instant)> {
-        self.latest.map(|pair| (pair.offset, pair.heard))
-    }
-
-    /// The offset that was told last.
-    pub(crate) fn latest_offset(&self) -> Option<u64> {
-        Some(self.latest?.offset)
+        self.latest.map(|pair| (pair.offset, pair.asked))
     }
 
     /// How far the target is behind, ms: 0 where all is applied that the source had done when it was asked last.

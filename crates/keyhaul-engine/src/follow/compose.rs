@@ -170,6 +170,13 @@ impl Composer {
         self.lanes.iter().all(|lane| lane.sent.is_empty())
     }
 
+    /// Drops all that is held: it is of a history that ended.
+    pub(crate) fn clear(&mut self) {
+        for lane in &mut self.lanes {
+            drop(lane.take(0, None, None));
+        }
+    }
+
     /// Hands all that is held to the lanes, as the portion of the stream that ends at `end`.
     pub(crate) async fn flush(&mut self, end: Place) {
         let share = self.applied.hand_out(end);

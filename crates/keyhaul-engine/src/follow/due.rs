@@ -1,5 +1,6 @@
 //! Sets expiry times on the target whose time has come: held back, or what they are.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,8 +18,11 @@ use crate::patience::GaveUp;
 const KEYS_AT_ONCE: usize = 2000;
 /// How long the stream waits for what is due, at a time.
 const PAUSE_MAX: Duration = Duration::from_millis(50);
-/// How exactly a remaining time tells an expiry, where a server does not tell it by itself, ms.
-const RELATIVE_TOLERANCE_MS: i64 = 1000;
+/// How much further off than the time between question and answer a remaining time may tell an expiry, where a server does
+/// not tell it by itself, ms.
+const RELATIVE_TOLERANCE_MS: i64 = 5;
+/// How often what is held is tried to be set to what it is, when the connection breaks.
+const RELEASE_TRIES: u32 = 20;
 
 /// Works off what is due, as long as that does not hold the stream up.
 ///
@@ -67,6 +71,7 @@ pub(crate) async fn release(
     guard: &Guard,
     marks: &Marks,
     ledger: &Ledger,
+    steps: &AtomicU64,
 ) -> Result<(), GaveUp> {
     loop {
         let records = guard.deadlines.release(KEYS_AT_ONCE).map_err(|e| {
@@ -76,7 +81,15 @@ pub(crate) async fn release(
         let Some(records) = records else {
             return Ok(());
         };
-        if !change(composer, guard, marks, &records, Change::Settle).await {
+        let mut is_done = false;
+        for _ in 0..RELEASE_TRIES {
+            is_done = change(composer, guard, marks, &records, Change::Settle).await;
+            if is_done || ledger.has_halted() {
+                break;
+            }
+        }
+        steps.fetch_add(1, Ordering::Relaxed);
+        if !is_done {
             ledger.halt("the target was lost while expiry times were set to what they are: the same command sets them".into());
             return Err(GaveUp);
         }
@@ -141,8 +154,9 @@ async fn change_paused(
         let looks = group
             .iter()
             .map(|record| vec![Bytes::from_static(look), record.key.clone()]);
+        let asked_ms = guard.target_now_ms();
         let replies = composer.ask(lane, db, looks.collect()).await?;
-        let now_ms = guard.target_now_ms();
+        let told_ms = guard.target_now_ms();
         let mut commands = Vec::new();
         for (record, reply) in group.iter().zip(replies) {
             let (from, to) = match change {
@@ -150,15 +164,23 @@ async fn change_paused(
                 Change::Settle => (record.held_ms, record.at_ms),
             };
             let Value::Int(told) = reply else { continue };
-            let is_expected = match expiry {
-                _ if told < 0 => false,
-                ExpiryCommand::Absolute => told == from,
+            let to = match expiry {
+                _ if told < 0 => None,
+                ExpiryCommand::Absolute => (told == from).then_some(to),
                 ExpiryCommand::Relative => {
-                    now_ms.saturating_add(told).abs_diff(from)
-                        <= RELATIVE_TOLERANCE_MS.unsigned_abs()
+                    let earliest = asked_ms.saturating_add(told) - RELATIVE_TOLERANCE_MS;
+                    let latest = told_ms.saturating_add(told) + RELATIVE_TOLERANCE_MS;
+                    let is_expected = (earliest..=latest).contains(&from);
+                    // It may be another one, of a renewal shortly after: that must not end now.
+                    let spared = if to <= told_ms {
+                        (latest - from).max(0)
+                    } else {
+                        0
+                    };
+                    is_expected.then_some(to.saturating_add(spared))
                 }
             };
-            if is_expected {
+            if let Some(to) = to {
                 let at = Bytes::from(to.to_string());
                 commands.push(vec![
                     Bytes::from_static(b"PEXPIREAT"),

@@ -4,6 +4,7 @@
 //! <state folder>/<job>.live/job.json              what the job is about, below
 //!                           <slot>.position       where each shard is, by its first slot
 //!                           <slot>.deadlines/     expiry times that are held back
+//!                           <slot>.fields         hashes with fields that expire, by digest
 //!                           <slot>.spool/         stream that is not applied
 //! ```
 

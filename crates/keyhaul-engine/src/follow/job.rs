@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use keyhaul_client::{ClientError, Mode, OffsetMoment, Slot, SlotSet, TargetConnection, Topology};
-use tokio::sync::watch;
+use keyhaul_client::{ClientError, Mode, Slot, SlotSet, TargetConnection, Topology};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +13,6 @@ use crate::checkpoint::{Earlier, OpenKey};
 use crate::copy::Job;
 use crate::follow::applied::{Applied, Place};
 use crate::follow::apply::{Applier, ApplierParts, Habits, TargetKnows, keys_of};
-use crate::follow::clock::SourceClock;
 use crate::follow::command::Abilities;
 use crate::follow::compose::Composer;
 use crate::follow::deadlines::Deadlines;
@@ -26,28 +24,33 @@ use crate::follow::marks::Marks;
 use crate::follow::names::Names;
 use crate::follow::note::Note;
 use crate::follow::position::{Position, PositionFile};
+use crate::follow::reporter::Reporter;
 use crate::follow::reread::{Rereader, SourceView};
 use crate::follow::round::Round;
 use crate::follow::shard::{Shard, ShardEnd};
 use crate::follow::source_asks::SourceAsks;
 use crate::follow::status::{ShardStatus, State};
 use crate::follow::sweep::Sweep;
-use crate::follow::target_watch::watch_target;
+use crate::follow::target_watch::{is_same_target, watch_target};
 use crate::ledger::{Ledger, NotMovedListener};
 use crate::options::LiveOptions;
 use crate::patience::{GaveUp, Patience};
-use crate::prepare::{SizeRules, TargetEnd, first_facts};
+use crate::prepare::{TargetEnd, first_facts};
 use crate::progress::Phase;
 use crate::site::Site;
 use crate::source::rounds::topology_now;
+use crate::target::graves::{RunTag, end_earlier};
 
 /// Between two looks at the topology of the source.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long tasks may take to end once everything is to end.
+const END_GRACE: Duration = Duration::from_secs(10);
+/// Rounds that follow one another sooner are begun later and later.
+const ROUND_LEAST: Duration = Duration::from_secs(60);
+/// The longest pause before a round.
+const PAUSE_MAX: Duration = Duration::from_secs(300);
 /// Between two looks at whether all shards are synced.
 const SYNC_INTERVAL: Duration = Duration::from_millis(50);
-/// Between two questions for the source's clock and offset.
-const MOMENT_INTERVAL: Duration = Duration::from_millis(250);
-
 /// Who is told of keys that the target cannot hold, by slot of the source.
 type Barred = Arc<Mutex<Vec<(SlotSet, Arc<Marks>)>>>;
 
@@ -57,7 +60,6 @@ pub(crate) struct FollowJob {
     live: LiveOptions,
     source: Arc<Site>,
     target: Arc<Site>,
-    sizes: Option<SizeRules>,
     ledger: Arc<Ledger>,
     names: Names,
     folder: LiveFolder,
@@ -82,7 +84,7 @@ impl FollowJob {
     /// [`GaveUp`]: the job was halted.
     pub(crate) fn open(
         job: Arc<Job>,
-        (live, source, sizes): (LiveOptions, Arc<Site>, Option<SizeRules>),
+        (live, source): (LiveOptions, Arc<Site>),
         ledger: Arc<Ledger>,
         end: CancellationToken,
     ) -> Result<Self, GaveUp> {
@@ -107,7 +109,16 @@ impl FollowJob {
             std::mem::replace(&mut *earlier, Earlier::Nothing)
         };
         let (open, facts) = match earlier {
-            Earlier::Unfinished(resumed) => (resumed.open, folder.facts()),
+            Earlier::Unfinished(mut resumed) => {
+                // The target may hold them by now.
+                let not_moved = resumed.not_moved.into_iter();
+                resumed.open.extend(not_moved.map(|listed| OpenKey {
+                    of_target: false,
+                    db: listed.db,
+                    key: listed.key,
+                }));
+                (resumed.open, folder.facts())
+            }
             Earlier::Nothing | Earlier::SetAside(_) => (Vec::new(), None),
         };
         let facts = match facts {
@@ -125,7 +136,6 @@ impl FollowJob {
             live,
             source,
             target,
-            sizes,
             ledger,
             names,
             folder,
@@ -144,7 +154,9 @@ impl FollowJob {
         self.ledger.progress.enter(Phase::Following);
         self.listen();
         let mut begins_again = None;
+        let mut pause = Duration::ZERO;
         loop {
+            let began = Instant::now();
             let round = Arc::new(Round::default());
             let ended = self.run_round(&round, begins_again.is_some()).await;
             let status = &self.ledger.progress.live;
@@ -161,6 +173,18 @@ impl FollowJob {
                     if self.end.is_cancelled() {
                         return Ok(false);
                     }
+                    pause = match began.elapsed() < ROUND_LEAST {
+                        true => (pause * 2).max(Duration::from_secs(1)).min(PAUSE_MAX),
+                        false => Duration::ZERO,
+                    };
+                    tokio::select! {
+                        () = tokio::time::sleep(pause / 2) => {}
+                        () = self.end.cancelled() => return Ok(false),
+                    }
+                }
+                (Err(GaveUp), None) if self.end.is_cancelled() && !self.ledger.has_halted() => {
+                    status.stopped();
+                    return Ok(false);
                 }
                 _ => {
                     status.stopped();
@@ -217,7 +241,8 @@ impl FollowJob {
         }
         self.folder.note(&now).map_err(|e| halt(&self.ledger, &e))?;
         self.facts = now;
-        let knows = self.target_knows().await?;
+        let tag = RunTag::new(self.job.identity.id());
+        let knows = self.target_knows(&tag).await?;
         let drain = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let mut beside = JoinSet::new();
@@ -228,11 +253,19 @@ impl FollowJob {
                 drain: &drain,
                 processes: &processes,
                 knows: &knows,
+                tag: &tag,
                 is_whole: topology.mode == Mode::Standalone,
                 needs_sweep: had_begun,
             };
             let shard = self.shard(shard, way, goes_on, &mut beside).await?;
             tasks.spawn(shard.run());
+        }
+        if topology.mode == Mode::Cluster {
+            beside.spawn(watch_slots(
+                self.source.clone(),
+                layout(&topology),
+                round.clone(),
+            ));
         }
         beside.spawn(watch_target(
             self.target.clone(),
@@ -240,9 +273,15 @@ impl FollowJob {
             round.clone(),
         ));
         self.open.clear();
-        let ended = self.watch(&mut tasks, &topology, round, &drain).await;
+        let mut ended = self.watch(&mut tasks, round, &drain).await;
         tasks.shutdown().await;
         beside.shutdown().await;
+        if let Ok(is_synced @ true) = &mut ended
+            && !is_same_target(&self.target, &processes).await
+        {
+            self.ledger.remark("the target was restarted, or failed over, at the end: it may lack what it had taken".into());
+            *is_synced = false;
+        }
         ended
     }
 
@@ -250,16 +289,16 @@ impl FollowJob {
     async fn watch(
         &self,
         tasks: &mut JoinSet<Result<ShardEnd, GaveUp>>,
-        topology: &Topology,
         round: &Arc<Round>,
         drain: &CancellationToken,
     ) -> Result<bool, GaveUp> {
-        let mut looks = tokio::time::interval(LOOK_INTERVAL);
         let mut syncs = tokio::time::interval(SYNC_INTERVAL);
         let mut is_synced = true;
         let mut is_given_up = false;
         loop {
             tokio::select! {
+                // What does not end by itself is ended.
+                () = ended_for_long(round, &self.ledger.stop) => return Err(GaveUp),
                 joined = tasks.join_next() => match joined {
                     None if is_given_up => return Err(GaveUp),
                     None => return Ok(is_synced),
@@ -281,22 +320,7 @@ impl FollowJob {
                         drain.cancel();
                     }
                 }
-                _ = looks.tick(), if topology.mode == Mode::Cluster => {
-                    self.look_at_slots(topology, round).await;
-                }
             }
-        }
-    }
-
-    /// Slots that move on the source end the round: what two nodes say of one key has no order.
-    async fn look_at_slots(&self, before: &Topology, round: &Round) {
-        match self.source.routing.refresh_now().await {
-            Ok(now) => {
-                if !now.open_slots.is_empty() || layout(&now) != layout(before) {
-                    round.begin_again("slots move on the source".into());
-                }
-            }
-            Err(e) => tracing::info!("source: {}", keyhaul_client::chain(&e)),
         }
     }
 
@@ -326,11 +350,11 @@ impl FollowJob {
         }
     }
 
-    /// Asks the target which commands it has.
-    async fn target_knows(&self) -> Result<TargetKnows, GaveUp> {
+    /// Ends what earlier runs have left open on the target, and asks it which commands it has.
+    async fn target_knows(&self, tag: &RunTag) -> Result<TargetKnows, GaveUp> {
         let mut patience = Patience::new(self.job.prepared.options.retry_for);
         loop {
-            match self.try_target_knows().await {
+            match self.try_target_knows(tag).await {
                 Ok(knows) => return Ok(knows),
                 Err(e) => {
                     self.target.recover(&e, &mut patience, &self.ledger).await?;
@@ -339,12 +363,13 @@ impl FollowJob {
         }
     }
 
-    async fn try_target_knows(&self) -> Result<TargetKnows, ClientError> {
+    async fn try_target_knows(&self, tag: &RunTag) -> Result<TargetKnows, ClientError> {
         let mut commands: Option<HashSet<Vec<u8>>> = None;
         for (_, address) in self.target.primaries() {
             let connector = self.target.routing.connector();
             let mut connection =
                 TargetConnection::open(connector, &address, self.target.expiry).await?;
+            end_earlier(&mut connection, tag).await?;
             let of_node = match connection.reads().command_names().await {
                 Ok(names) => names,
                 // Errors will say it.
@@ -387,13 +412,22 @@ impl FollowJob {
         let deadlines = deadlines.map_err(halted)?;
         let needs_sweep = parts.needs_sweep || !from.replid.is_empty();
         let status = ledger.progress.live.add_shard(String::new());
-        let marks = Marks::new(self.job.checkpoint.clone());
+        let fields = std::fs::OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(path("fields"));
+        let marks = fields.and_then(|file| Marks::new(self.job.checkpoint.clone(), Some(file)));
+        let marks = marks.map_err(halted)?;
         let place = Place {
             offset: from.applied,
             db: from.db,
         };
         let applied = Applied::at(place);
         marks.compose(place.offset);
+        if !resumes {
+            marks.clear();
+        }
         for key in &self.open {
             if resumes && slots.slots.contains(Slot::of_key(&key.key)) {
                 marks.mark((key.db, key.key.clone()));
@@ -405,24 +439,35 @@ impl FollowJob {
         // Rounded up: what is held too long is held none the worse.
         let ahead = ahead.map_or(0, |ms| ms.ceil() as i64);
         let guard = Arc::new(Guard::new(deadlines, ahead));
-        let view = Arc::new(SourceView::default());
         let intake = self.intake(slots, &from, resumes, &status);
+        let replid = if resumes {
+            from.replid.clone()
+        } else {
+            String::new()
+        };
+        let view = Arc::new(SourceView::new(intake.node_handle(), replid));
         let applier = self.applier(&parts, (&marks, &applied, &guard, &view, &status), &note, {
             (place, if resumes { from.sent } else { 0 }, slots)
         });
         self.start_rereader((&marks, &applied, &guard, &view, &status), &parts, beside)
             .await?;
-        let (moments_in, moments) = watch::channel(None);
-        beside.spawn(ask_moments(self.source.clone(), view.clone(), moments_in));
+        let reporter = Arc::new(Reporter::new(
+            self.source.clone(),
+            view.clone(),
+            (applied.clone(), marks.clone()),
+            status.clone(),
+            resumes,
+        ));
+        beside.spawn(reporter.clone().run());
         let sweep = Sweep {
             target: self.target.clone(),
             origins: self.job.origins(),
             ledger: ledger.clone(),
             retry_for,
             is_ours: self.facts.target_was_empty,
+            foreign: path("foreign"),
         };
         if resumes {
-            view.set(None, &from.replid);
             ledger.remark(format!(
                 "goes on where an earlier run of this command stopped: offset {}",
                 from.applied
@@ -440,15 +485,15 @@ impl FollowJob {
             round: parts.round.clone(),
             status,
             ledger: ledger.clone(),
-            moments,
+            reporter,
+            steps: Arc::default(),
             drain: parts.drain.clone(),
             sweep,
             needs_sweep,
             passes_over: !self.live.copies_first && !parts.needs_sweep && !resumes,
             slots: slots.slots.clone(),
-            clock: SourceClock::default(),
-            is_loaded: resumes,
             noted: None,
+            tag: parts.tag.clone(),
         })
     }
 
@@ -494,6 +539,7 @@ impl FollowJob {
             status: status.clone(),
             keys_of: Box::new(move |command, db| keys_of(&names, command, db)),
             retry_for,
+            tag: parts.tag.clone(),
         };
         let composer = Composer::new(Arc::new(tools), applied.clone(), parts.processes.to_vec());
         let parts = ApplierParts {
@@ -522,7 +568,10 @@ impl FollowJob {
         parts: &Parts<'_>,
         beside: &mut JoinSet<()>,
     ) -> Result<(), GaveUp> {
-        let mut way = self.job.open_way(&self.ledger).await?;
+        let mut way = self
+            .job
+            .open_tagged_way(&self.ledger, Some(parts.tag.clone()))
+            .await?;
         let outlet = way.outlet.take().ok_or(GaveUp)?;
         let rereader = Rereader {
             site: self.source.clone(),
@@ -533,7 +582,7 @@ impl FollowJob {
             round: parts.round.clone(),
             status: status.clone(),
             ledger: self.ledger.clone(),
-            sizes: self.sizes,
+            sizes: self.job.options().mem_limit.and(self.job.live_sizes()),
             retry_for: self.job.prepared.options.retry_for,
         };
         beside.spawn(async move {
@@ -556,6 +605,7 @@ struct Parts<'a> {
     drain: &'a CancellationToken,
     processes: &'a [(String, String)],
     knows: &'a TargetKnows,
+    tag: &'a RunTag,
     /// The shard is the whole source.
     is_whole: bool,
     /// The target may hold keys of a snapshot before.
@@ -571,37 +621,24 @@ type Shared<'a> = (
     &'a Arc<ShardStatus>,
 );
 
-/// Asks the node that the link reads for its clock and offset, as long as somebody wants to know.
-async fn ask_moments(
-    site: Arc<Site>,
-    view: Arc<SourceView>,
-    moments: watch::Sender<Option<(OffsetMoment, Instant)>>,
-) {
-    let mut open = None;
-    while !moments.is_closed() {
-        tokio::time::sleep(MOMENT_INTERVAL).await;
-        let Some(node) = view.node() else {
-            open = None;
-            continue;
-        };
-        let asked = async {
-            let connection = match open.take() {
-                Some(connection) => connection,
-                None => site.open(&node).await?,
-            };
-            let mut connection: keyhaul_client::ReadConnection = connection;
-            if *connection.address() != node {
-                connection = site.open(&node).await?;
+/// Returns a while after everything was to end.
+async fn ended_for_long(round: &Round, stop: &CancellationToken) {
+    tokio::select! {
+        () = round.ended() => {}
+        () = stop.cancelled() => {}
+    }
+    tokio::time::sleep(END_GRACE).await;
+}
+
+/// Slots that move on the source end the round: what two nodes say of one key has no order.
+async fn watch_slots(source: Arc<Site>, before: String, round: Arc<Round>) {
+    while !round.has_ended() {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        match source.routing.refresh_now().await {
+            Ok(now) if !now.open_slots.is_empty() || layout(&now) != before => {
+                round.begin_again("slots move on the source".into());
             }
-            let moment = connection.offset_moment().await?;
-            Ok::<_, ClientError>((connection, moment))
-        };
-        match asked.await {
-            Ok((connection, moment)) => {
-                open = Some(connection);
-                moments.send_replace(Some((moment, Instant::now())));
-            }
-            // The link has the same trouble, and tells it.
+            Ok(_) => {}
             Err(e) => tracing::info!("source: {}", keyhaul_client::chain(&e)),
         }
     }

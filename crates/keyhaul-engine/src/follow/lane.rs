@@ -22,7 +22,7 @@ use crate::follow::status::ShardStatus;
 use crate::ledger::Ledger;
 use crate::patience::{GaveUp, Patience};
 use crate::site::{Site, run_id_of};
-use crate::target::graves::{Called, Graves, called};
+use crate::target::graves::{Called, Graves, RunTag, called};
 
 /// Portions on their way.
 const WINDOW: usize = 4;
@@ -64,6 +64,8 @@ pub(crate) enum Keys {
     OfAll(Vec<(Bytes, u32)>),
     /// These.
     Named(Vec<SourceKey>),
+    /// None, and it may be executed twice: it is sent again.
+    Again(Bytes),
     /// All: it deletes them, and when that is not certain everything begins again.
     Everything,
 }
@@ -83,6 +85,8 @@ pub(crate) enum Look {
     Select,
     /// Nothing: it is within a transaction, whose EXEC tells.
     Queued,
+    /// An error: a library is not as it is on the source.
+    Function,
     /// Nothing; an error is remarked on.
     Nothing,
     /// It goes to [`Portion::answer`].
@@ -102,6 +106,8 @@ pub(crate) struct LaneTools {
     /// How the keys of a command are found.
     pub keys_of: KeysOf,
     pub retry_for: Duration,
+    /// What the connections are called at the target.
+    pub tag: RunTag,
 }
 
 /// A writer to one node.
@@ -110,6 +116,8 @@ pub(crate) struct CommandLane {
     node_id: String,
     inlet: mpsc::Receiver<Portion>,
     open: Option<Open>,
+    /// Where it was last: a node that gave its slots away is told of no more.
+    last: Option<Address>,
     /// The process that was written to first; another one may lack what it acknowledged.
     run_id: Option<String>,
     graves: Graves,
@@ -146,6 +154,7 @@ impl CommandLane {
             node_id,
             inlet,
             open: None,
+            last: None,
             run_id,
             graves: Graves::default(),
             patience,
@@ -273,9 +282,17 @@ impl CommandLane {
             }
             None => error,
         };
+        let mut again = Portion::default();
         for portion in &mut self.in_flight {
             portion.answer = None;
-            for sent in &portion.sent {
+            for sent in &mut portion.sent {
+                if let Keys::Again(command) = &sent.keys {
+                    again.bytes.push(command.clone());
+                    again.sent.push(Sent {
+                        keys: sent.keys.clone(),
+                        look: std::mem::replace(&mut sent.look, Look::Queued),
+                    });
+                }
                 self.tools.mark(&sent.keys, &mut self.taint);
             }
         }
@@ -285,10 +302,23 @@ impl CommandLane {
             .recover(&error, &mut self.patience, &tools.ledger)
             .await?;
         self.connect().await?;
-        for portion in std::mem::take(&mut self.in_flight) {
-            if let Some(share) = portion.share {
-                share.settle();
-            }
+        let broken = std::mem::take(&mut self.in_flight);
+        // Held until what is sent again is settled too.
+        let shares: Vec<Share> = broken
+            .into_iter()
+            .filter_map(|portion| portion.share)
+            .collect();
+        if !again.sent.is_empty() {
+            let sent = self.send(&again).await;
+            self.in_flight.push_back(again);
+            let settled = match sent {
+                Ok(()) => Box::pin(self.settle_oldest()).await,
+                Err(e) => Box::pin(self.broken(e)).await,
+            };
+            settled?;
+        }
+        for share in shares {
+            share.settle();
         }
         Ok(())
     }
@@ -315,11 +345,13 @@ impl CommandLane {
 
     async fn try_connect(&mut self) -> Result<Option<Open>, ClientError> {
         let target = self.tools.target.clone();
-        let Ok(address) = target.address_of_node(&self.node_id) else {
-            let reason = "the target failed over to another primary".to_owned();
-            self.tools.round.begin_again(reason);
-            return Ok(None);
+        let address = match (target.address_of_node(&self.node_id), &self.last) {
+            (Ok(address), _) => address,
+            // Whether it is another process now is looked at beside.
+            (Err(_), Some(last)) => last.clone(),
+            (Err(e), None) => return Err(e),
         };
+        self.last = Some(address.clone());
         let connector = target.routing.connector();
         let mut connection = TargetConnection::open(connector, &address, target.expiry).await?;
         let run_id = run_id_of(connection.reads()).await?;
@@ -333,7 +365,7 @@ impl CommandLane {
             (None, Some(_)) => self.run_id = run_id,
             _ => {}
         }
-        let called = called(&mut connection).await?;
+        let called = called(&mut connection, Some(&self.tools.tag)).await?;
         self.graves.close(&address, &mut connection).await?;
         Ok(Some(Open {
             connection,
@@ -347,7 +379,7 @@ impl LaneTools {
     /// Marks the keys of a command.
     fn mark(&self, keys: &Keys, taint: &mut Taint) {
         match keys {
-            Keys::None => {}
+            Keys::None | Keys::Again(_) => {}
             Keys::Of { command, db } => {
                 let (written, _) = (self.keys_of)(command, *db);
                 self.mark_all(written, taint);
@@ -397,7 +429,7 @@ impl LaneTools {
                     },
                 )
             }
-            Keys::None | Keys::Named(_) | Keys::Everything => return,
+            Keys::None | Keys::Again(_) | Keys::Named(_) | Keys::Everything => return,
         };
         if is_tainted {
             self.mark_all(written, taint);
@@ -418,6 +450,17 @@ impl LaneTools {
                     "the target cannot select a db of the source: {text}"
                 ));
                 true
+            }
+            (Look::Function, Value::Error(text)) => {
+                let text = String::from_utf8_lossy(text);
+                let is_there_already = text.contains("not found");
+                if !is_there_already {
+                    self.ledger
+                        .functions_refused
+                        .fetch_add(1, Ordering::Relaxed);
+                    self.ledger.remark(format!("the target refused a change of the function libraries ({text}): they are not those of the source"));
+                }
+                false
             }
             (_, Value::Error(text)) => {
                 self.refused(sent, &ServerError::new(text.clone()));

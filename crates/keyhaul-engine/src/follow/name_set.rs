@@ -104,7 +104,8 @@ impl NameSet {
     }
 }
 
-fn digest(seed: u64, db: u32, name: &[u8]) -> u128 {
+/// Of db and name on the target.
+pub(crate) fn digest(seed: u64, db: u32, name: &[u8]) -> u128 {
     let mut digest = Xxh3::with_seed(seed);
     digest.update(&db.to_le_bytes());
     digest.update(name);

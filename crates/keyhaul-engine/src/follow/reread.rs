@@ -8,8 +8,11 @@ use keyhaul_client::{
     Action, Address, ClientError, KeyAtOffset, ReadConnection, ReplOffset, ServerError,
 };
 
+use keyhaul_rdb::Form;
+
 use crate::entry::{Entry, Payload, Usage, Verdict};
 use crate::follow::applied::Applied;
+use crate::follow::intake::NodeHandle;
 use crate::follow::marks::{Marks, SourceKey};
 use crate::follow::round::Round;
 use crate::follow::status::ShardStatus;
@@ -29,29 +32,45 @@ const IDLE: Duration = Duration::from_millis(2);
 const HISTORY_WAIT: Duration = Duration::from_millis(100);
 
 /// What the link reads at present; shared with those that read keys beside it.
-#[derive(Debug, Default)]
-pub(crate) struct SourceView(Mutex<(Option<Address>, String)>);
+pub(crate) struct SourceView {
+    node: NodeHandle,
+    replid: Mutex<String>,
+}
 
 impl SourceView {
-    /// The link reads this node, and its history.
-    pub(crate) fn set(&self, node: Option<Address>, replid: &str) {
-        let mut view = self.lock();
-        view.0 = node;
-        replid.clone_into(&mut view.1);
+    pub(crate) fn new(node: NodeHandle, replid: String) -> Self {
+        Self {
+            node,
+            replid: Mutex::new(replid),
+        }
     }
 
-    /// The node.
+    /// It is this history.
+    pub(crate) fn set_replid(&self, replid: &str) {
+        replid.clone_into(&mut self.lock());
+    }
+
+    /// The node; `None` while there is no link.
     pub(crate) fn node(&self) -> Option<Address> {
-        self.lock().0.clone()
+        self.node.node()
     }
 
     /// Whether this is of the history that is followed.
     pub(crate) fn is_same(&self, at: &ReplOffset) -> bool {
-        self.lock().1 == at.replid
+        *self.lock() == at.replid
     }
 
-    fn lock(&self) -> MutexGuard<'_, (Option<Address>, String)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, String> {
+        self.replid.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keys that were taken; given back also when the task is dropped.
+struct UnderWay(Arc<Marks>, usize);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.give_back(self.1);
     }
 }
 
@@ -65,7 +84,7 @@ pub(crate) struct Rereader {
     pub round: Arc<Round>,
     pub status: Arc<ShardStatus>,
     pub ledger: Arc<Ledger>,
-    /// `None`: no key is as large as the chunk threshold.
+    /// What is too large for the user; `None`: nothing.
     pub sizes: Option<SizeRules>,
     pub retry_for: Duration,
 }
@@ -97,6 +116,7 @@ impl Rereader {
                 self.idle().await;
                 continue;
             }
+            let under_way = UnderWay(self.marks.clone(), keys.len());
             let read = self.read(&mut connection, &keys).await;
             // Those that were not come again.
             for key in &keys {
@@ -104,7 +124,7 @@ impl Rereader {
                     self.marks.failed(key);
                 }
             }
-            self.marks.give_back(keys.len());
+            drop(under_way);
             match read {
                 Ok(()) => patience.success(&self.ledger),
                 Err(e) => {
@@ -168,22 +188,19 @@ impl Rereader {
     ) -> Result<(), ClientError> {
         for key in keys {
             self.marks.unbar(key);
+            self.ledger.not_moved.try_again(key.0, &key.1);
         }
         let names: Vec<_> = keys.iter().map(|key| key.1.clone()).collect();
         if let Some(sizes) = self.sizes {
             let bytes = connection.memory_usage(&names).await?;
             for (key, bytes) in keys.iter().zip(bytes) {
                 match sizes.judge(bytes) {
-                    SizeVerdict::Whole => {}
-                    SizeVerdict::Refuse | SizeVerdict::Ignore => {
+                    SizeVerdict::Whole | SizeVerdict::Big | SizeVerdict::Ignore => {}
+                    SizeVerdict::Refuse => {
                         let limit = sizes.limit();
                         let reason =
                             format!("its {bytes} bytes of memory are above the limit of {limit}");
                         self.ledger.not_moved(key.0, &key.1, reason);
-                    }
-                    SizeVerdict::Big => {
-                        self.too_large(key, bytes);
-                        return Ok(());
                     }
                 }
             }
@@ -261,6 +278,7 @@ impl Rereader {
                     let gone = self.gone(key);
                     self.write(vec![gone], vec![key.clone()]).await;
                 } else {
+                    self.ledger.tried_again(key.0, &key.1);
                     self.marks.written(key);
                     self.status.keys_reread.fetch_add(1, Ordering::Relaxed);
                 }
@@ -308,6 +326,11 @@ impl Rereader {
     }
 
     fn entry(&self, key: &SourceKey, payload: bytes::Bytes, expire_at_ms: Option<i64>) -> Entry {
+        let version = keyhaul_rdb::payload_rdb_version(&payload);
+        let form = payload.first().zip(version);
+        let form = form.and_then(|(byte, version)| Form::of(*byte, version));
+        self.marks
+            .note_fields(key, form.is_some_and(Form::has_expiring_fields));
         if self.marks.is_barred(key) || !self.outlet.takes_type(&payload) {
             return self.gone(key);
         }
@@ -352,6 +375,7 @@ impl Rereader {
             }
         }
         for key in &keys {
+            self.ledger.tried_again(key.0, &key.1);
             self.marks.written(key);
         }
     }

@@ -1,24 +1,24 @@
 //! One shard of the source, from its snapshot to the last command.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use keyhaul_client::{FullResync, OffsetMoment, SlotSet};
+use keyhaul_client::{FullResync, SlotSet};
 use keyhaul_rdb::Checksum;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::copy::{FUNCTIONS_AHEAD, Job};
 use crate::follow::applied::{Applied, Place};
 use crate::follow::apply::Applier;
-use crate::follow::clock::SourceClock;
 use crate::follow::due;
 use crate::follow::guard::{self, Guard};
 use crate::follow::intake::{Event, Intake};
 use crate::follow::marks::Marks;
 use crate::follow::name_set::NameNotes;
 use crate::follow::note::Note;
+use crate::follow::reporter::Reporter;
 use crate::follow::reread::SourceView;
 use crate::follow::round::Round;
 use crate::follow::status::{ShardStatus, State};
@@ -27,13 +27,12 @@ use crate::ledger::Ledger;
 use crate::patience::GaveUp;
 use crate::source::feed::{Feed, FeedError};
 use crate::source::records::{RecordReader, RecordsError};
+use crate::target::graves::RunTag;
 
 /// Between two looks at the clock, the position, and what is due.
 const TICK: Duration = Duration::from_millis(200);
 /// The position is written down so often at least.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
-/// A lag below this is no catching up.
-const FOLLOWING_LAG_MS: u64 = 1000;
 /// How much longer it waits for what it has begun.
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
 /// How long the end of a run waits for what the source had done when it was asked to end.
@@ -52,8 +51,10 @@ pub(crate) struct Shard {
     pub round: Arc<Round>,
     pub status: Arc<ShardStatus>,
     pub ledger: Arc<Ledger>,
-    /// What the source's clock and offset were when it was asked last.
-    pub moments: watch::Receiver<Option<(OffsetMoment, Instant)>>,
+    /// Says how far the target is.
+    pub reporter: Arc<Reporter>,
+    /// Batches of expiry times that were set at the end.
+    pub steps: Arc<AtomicU64>,
     /// Cancelled when the run is to end in good order.
     pub drain: CancellationToken,
     /// Deletes keys that the source has no more, behind a snapshot.
@@ -64,10 +65,9 @@ pub(crate) struct Shard {
     pub passes_over: bool,
     /// Its slots; of a standalone source all.
     pub slots: SlotSet,
-    pub clock: SourceClock,
-    /// Whether the snapshot is on the target.
-    pub is_loaded: bool,
     pub noted: Option<Instant>,
+    /// What the connections are called at the target.
+    pub tag: RunTag,
 }
 
 /// How a shard ended in good order.
@@ -95,7 +95,7 @@ impl Shard {
             Ok(_) => self.intake.close().await,
             Err(GaveUp) => {
                 // What is applied is known to the next run, whatever happened here.
-                if self.is_loaded && !self.ledger.has_halted() {
+                if self.reporter.is_loaded() && !self.ledger.has_halted() {
                     self.note_position()?;
                 }
                 self.intake.close().await;
@@ -110,9 +110,16 @@ impl Shard {
             self.ledger.stop.clone(),
             self.drain.clone(),
         );
+        let steps = self.steps.clone();
         let in_vain = async {
             drain.cancelled().await;
-            tokio::time::sleep(DRAIN_MAX + DRAIN_GRACE).await;
+            loop {
+                let before = steps.load(Ordering::Relaxed);
+                tokio::time::sleep(DRAIN_MAX + DRAIN_GRACE).await;
+                if steps.load(Ordering::Relaxed) == before {
+                    return;
+                }
+            }
         };
         tokio::select! {
             biased;
@@ -122,7 +129,7 @@ impl Shard {
             () = in_vain => {}
         }
         // It is in the middle of something that does not end: what is applied is applied.
-        if self.is_loaded {
+        if self.reporter.is_loaded() {
             self.note_position()?;
         }
         Ok(ShardEnd { is_synced: false })
@@ -134,7 +141,7 @@ impl Shard {
         let drain = self.drain.clone();
         let mut draining: Option<Draining> = None;
         loop {
-            let takes_more = !self.marks.is_full();
+            let takes_more = !self.marks.is_full(self.applied.reached().offset);
             let event = tokio::select! {
                 biased;
                 () = drain.cancelled(), if draining.is_none() => {
@@ -165,20 +172,21 @@ impl Shard {
                 position,
                 reason,
             } => {
-                self.see_node();
                 let drain = self.drain.clone();
                 tokio::select! {
                     loaded = self.load(feed, position, reason) => loaded,
                     // Half a snapshot is of no use.
                     () = drain.cancelled() => {
-                        self.is_loaded = false;
+                        self.reporter.set_loaded(false);
                         Ok(())
                     }
                 }
             }
             Event::Replid(replid) => {
-                self.view.set(self.intake.node(), &replid);
-                self.clock.clear();
+                self.view.set_replid(&replid);
+                self.reporter.clock().clear();
+                // What was read of the old node beyond here is of a branch that ended.
+                self.marks.thaw();
                 let ledger = self.ledger.clone();
                 self.note
                     .change(&ledger, |position| position.replid = replid)
@@ -212,7 +220,7 @@ impl Shard {
                 "source {node_text}: all keys are copied again: {reason}"
             ));
         }
-        self.is_loaded = false;
+        self.reporter.set_loaded(false);
         self.needs_sweep |= self.note.position().is_following;
         // Nothing of the history before may land behind it.
         self.applied.wait_until_idle().await;
@@ -231,8 +239,8 @@ impl Shard {
             noted.replid.clone_from(&position.replid);
             (noted.applied, noted.sent, noted.db) = (from.offset, from.offset, 0);
         })?;
-        self.view.set(node, &position.replid);
-        self.clock.clear();
+        self.view.set_replid(&position.replid);
+        self.reporter.clock().clear();
         self.applied.reset(from);
         self.applier.reset(from);
         let is_read = self.read_records(feed).await?;
@@ -242,7 +250,7 @@ impl Shard {
             self.needs_sweep = true;
             return Ok(());
         }
-        self.is_loaded = true;
+        self.reporter.set_loaded(true);
         self.note
             .change(&self.ledger, |noted| noted.is_following = true)?;
         self.status.enter(State::CatchingUp);
@@ -258,12 +266,15 @@ impl Shard {
             return Ok(true);
         }
         let job = self.job.clone();
-        let mut way = job.open_way(&self.ledger).await?;
+        let mut way = job
+            .open_tagged_way(&self.ledger, Some(self.tag.clone()))
+            .await?;
         let outlet = way.outlet.take().ok_or(GaveUp)?;
         let outlet = outlet.guarded_by(self.guard.clone());
         let mut rules = job.record_rules(&[], &self.ledger).await?;
         rules.keeps_expired = true;
-        let names = match self.needs_sweep {
+        rules.marks = Some(self.marks.clone());
+        let names = match self.needs_sweep || !self.sweep.is_ours {
             true => Some(Arc::new(
                 NameNotes::new(&std::env::temp_dir()).map_err(|e| self.no_room(&e))?,
             )),
@@ -280,7 +291,10 @@ impl Shard {
             self.ledger.clone(),
             functions,
         );
-        let (read, _) = tokio::join!(reader.run(), job.take_functions(codes, &way, &self.ledger));
+        let (read, functions) =
+            tokio::join!(reader.run(), job.take_functions(codes, &way, &self.ledger));
+        let refused = &self.ledger.functions_refused;
+        refused.fetch_add(functions.not_copied, Ordering::Relaxed);
         if read.is_ok()
             && let Some(names) = names
         {
@@ -329,38 +343,35 @@ impl Shard {
         GaveUp
     }
 
-    fn see_node(&self) {
-        let replid = self.note.position().replid;
-        self.view.set(self.intake.node(), &replid);
-    }
-
     async fn tick(&mut self) -> Result<(), GaveUp> {
-        if !self.is_loaded {
+        if !self.reporter.is_loaded() {
             return Ok(());
         }
-        self.see_node();
-        if self.moments.has_changed().unwrap_or(false)
-            && let Some((moment, heard)) = self.moments.borrow_and_update().clone()
-            && self.view.is_same(&moment.at)
-        {
-            let offset = moment.at.offset;
-            self.status.source_offset.store(offset, Ordering::Relaxed);
-            self.clock.told(&moment, heard);
+        if let Some(failure) = self.marks.fields_failure() {
+            self.ledger.halt(format!("cannot write to the state folder ({failure}): free space there, or name another folder by --state-dir"));
+            return Err(GaveUp);
+        }
+        if let Some(failure) = self.job.checkpoint.as_ref().and_then(|kept| kept.failure()) {
+            // Who is killed from here on would not know what is to be read again.
+            self.ledger.halt(failure);
+            return Err(GaveUp);
+        }
+        if let Some((offset, _)) = self.reporter.clock().latest() {
             self.applier.knows_source_offset(offset);
         }
         let reached = self.applied.reached();
-        self.clock.applied(reached.offset);
-        self.marks.forget(reached.offset);
-        self.intake.applied(reached.offset);
-        self.show(reached);
-        if self.noted.is_none_or(|noted| noted.elapsed() >= NOTE_EVERY) {
+        if self.marks.count() > 0 || self.noted.is_none_or(|noted| noted.elapsed() >= NOTE_EVERY) {
             self.note_position()?;
         }
+        self.marks.forget(self.note.position().applied);
+        self.intake.applied(reached.offset);
+        self.reporter.show();
+        let applied_ms = self.reporter.clock().applied_ms();
         due::work_off(
             self.applier.composer(),
             &self.guard,
             &self.marks,
-            self.clock.applied_ms(),
+            applied_ms,
             &self.ledger,
         )
         .await
@@ -368,7 +379,7 @@ impl Shard {
 
     fn note_position(&mut self) -> Result<(), GaveUp> {
         let reached = self.applied.reached();
-        let applied_at_ms = self.clock.applied_ms();
+        let applied_at_ms = self.reporter.clock().applied_ms();
         self.noted = Some(Instant::now());
         self.note.change(&self.ledger, |noted| {
             (noted.applied, noted.db) = (reached.offset, reached.db);
@@ -377,41 +388,18 @@ impl Shard {
         })
     }
 
-    fn show(&self, reached: Place) {
-        let status = &self.status;
-        status
-            .applied_offset
-            .store(reached.offset, Ordering::Relaxed);
-        let lag_ms = self.clock.lag_ms();
-        status
-            .lag_ms
-            .store(lag_ms.unwrap_or(u64::MAX), Ordering::Relaxed);
-        status
-            .keys_open
-            .store(self.marks.open_count() as u64, Ordering::Relaxed);
-        let is_behind = self
-            .clock
-            .latest_offset()
-            .is_none_or(|latest| reached.offset < latest);
-        let is_synced = !is_behind && self.marks.unwritten_count() == 0;
-        status.enter(match lag_ms {
-            _ if is_synced => State::Synced,
-            Some(lag_ms) if lag_ms <= FOLLOWING_LAG_MS => State::Following,
-            _ => State::CatchingUp,
-        });
-    }
-
     /// Whether a run that is to end has come to its end.
     async fn drained(&mut self, draining: &mut Draining) -> Result<Option<ShardEnd>, GaveUp> {
-        if !self.is_loaded {
+        if !self.reporter.is_loaded() {
             return Ok(Some(ShardEnd { is_synced: false }));
         }
         if draining.upto.is_none() {
             // What was told before the end was asked for does not tell where that is.
             draining.upto = self
-                .clock
+                .reporter
+                .clock()
                 .latest()
-                .filter(|(_, heard)| *heard > draining.since)
+                .filter(|(_, asked)| *asked > draining.since)
                 .map(|(offset, _)| offset);
         }
         let reached = self.applied.reached().offset;
@@ -430,10 +418,13 @@ impl Shard {
                 &self.guard,
                 &self.marks,
                 &self.ledger,
+                &self.steps,
             )
             .await?;
+            self.reporter.show();
+            self.reporter.ended_synced();
         }
-        self.show(self.applied.reached());
+        self.reporter.show();
         self.note_position()?;
         Ok(Some(ShardEnd { is_synced }))
     }

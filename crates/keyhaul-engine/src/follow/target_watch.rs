@@ -31,11 +31,22 @@ pub(crate) async fn watch_target(
     }
 }
 
+/// Whether it is, as far as that can be told.
+pub(crate) async fn is_same_target(target: &Site, known: &[(String, String)]) -> bool {
+    matches!(has_changed(target, known).await, Ok(false))
+}
+
 async fn has_changed(target: &Site, known: &[(String, String)]) -> Result<bool, ClientError> {
-    target.routing.refresh().await?;
+    let topology = target.routing.refresh().await?;
+    // A node that is gone has given its slots away, unless somebody has them who was not there before.
+    let is_known = |id: &str| known.iter().any(|(known, _)| known == id);
+    let has_new = topology.primaries.iter().any(|node| !is_known(&node.id));
     for (id, run) in known {
         let Ok(address) = target.address_of_node(id) else {
-            return Ok(true);
+            if has_new {
+                return Ok(true);
+            }
+            continue;
         };
         let mut connection = target.open(&address).await?;
         let now = run_id_of(&mut connection).await?.unwrap_or_default();

@@ -48,6 +48,8 @@ fn of_key(key: Option<&Bytes>) -> String {
 pub(crate) struct RecordRules {
     /// Only these dbs; `None`: all.
     pub dbs: Option<Vec<u32>>,
+    /// Hashes with fields that expire are noted here.
+    pub marks: Option<Arc<crate::follow::Marks>>,
     /// Names on the target of all keys that go over are noted here.
     pub names: Option<Arc<crate::follow::NameNotes>>,
     /// Also keys whose time has come go over: their source decides.
@@ -409,6 +411,11 @@ impl RecordRules {
             // A server would not load it either.
             Progress::add(&ledger.progress.keys_gone, 1);
             return false;
+        }
+        if let Some(marks) = &self.marks
+            && record.form.has_expiring_fields()
+        {
+            marks.note_fields(&(record.db, Bytes::copy_from_slice(record.key)), true);
         }
         if let Some(names) = &self.names {
             let (db, name) = outlet.target_name(record.db, &Bytes::copy_from_slice(record.key));

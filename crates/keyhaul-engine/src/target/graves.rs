@@ -5,6 +5,7 @@
 //! the next one is used.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use keyhaul_client::{Address, ClientError, TargetConnection};
@@ -29,13 +30,76 @@ pub(crate) struct Called {
 #[derive(Debug, Default)]
 pub(crate) struct Graves(HashMap<Address, Vec<Option<Called>>>);
 
-/// What a connection is called; `None` where the user may not ask (CLIENT ID, Redis >= 5.0).
+/// Ends the connections of runs of this job that are over: they have the name of the job, but another run's. Where the user may
+/// not see connections nothing is done.
+///
+/// # Errors
+/// Those of the connection.
+pub(crate) async fn end_earlier(
+    connection: &mut TargetConnection,
+    tag: &RunTag,
+) -> Result<(), ClientError> {
+    let list = match connection.raw().call(&[b"CLIENT", b"LIST"]).await {
+        Ok(list) => list,
+        Err(ClientError::Server { .. }) => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    let text = String::from_utf8_lossy(list.as_bytes().map_or(&[][..], |text| text)).into_owned();
+    let of_job = format!("name={}", tag.job);
+    let (mine, of_job) = (tag.name(), of_job.as_str());
+    for line in text.lines() {
+        let field = |name: &str| line.split(' ').find_map(|field| field.strip_prefix(name));
+        let is_earlier =
+            line.split(' ').any(|field| field.starts_with(of_job)) && field("name=") != Some(&mine);
+        if let (true, Some(id)) = (is_earlier, field("id=").and_then(|id| id.parse().ok())) {
+            let addr = field("addr=").map(str::to_owned);
+            end(&Called { id, addr }, connection).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What the connections of one run of a job are called at the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RunTag {
+    job: String,
+    run: String,
+}
+
+impl RunTag {
+    /// Of a run of this job, different from all others.
+    pub(crate) fn new(job_id: u64) -> Self {
+        let run = RandomState::new().hash_one(job_id);
+        Self {
+            job: format!("keyhaul-{job_id:016x}-"),
+            run: format!("{run:016x}"),
+        }
+    }
+
+    fn name(&self) -> String {
+        format!("{}{}", self.job, self.run)
+    }
+}
+
+/// Names a connection, and says what it is called; `None` where the user may not ask (CLIENT ID, Redis >= 5.0).
 ///
 /// # Errors
 /// Any but that refusal.
 pub(crate) async fn called(
     connection: &mut TargetConnection,
+    tag: Option<&RunTag>,
 ) -> Result<Option<Called>, ClientError> {
+    if let Some(tag) = tag {
+        let name = tag.name();
+        match connection
+            .raw()
+            .call(&[b"CLIENT", b"SETNAME", name.as_bytes()])
+            .await
+        {
+            Ok(_) | Err(ClientError::Server { .. }) => {}
+            Err(e) => return Err(e),
+        }
+    }
     let id = match connection.raw().call(&[b"CLIENT", b"ID"]).await {
         Ok(reply) => reply.as_int(),
         Err(ClientError::Server { .. }) => None,

@@ -25,6 +25,7 @@ use crate::options::OnConflict;
 use crate::patience::Patience;
 use crate::progress::Progress;
 use crate::site::Site;
+use crate::target::graves::RunTag;
 use crate::target::links::Links;
 use crate::target::refusals::Refusals;
 use crate::target::restore::{self, Existing};
@@ -49,6 +50,8 @@ pub(crate) struct LaneRules {
     /// How values are built that go over by element.
     pub stored: StoredRules,
     pub refusals: Refusals,
+    /// What the connections are called at the target.
+    pub tag: Option<RunTag>,
 }
 
 /// A writer.
@@ -414,7 +417,9 @@ impl Lane {
         &mut self,
         address: &Address,
     ) -> Result<&mut TargetConnection, ClientError> {
-        self.links.get(&self.rules.target, address).await
+        self.links
+            .get(&self.rules.target, address, self.rules.tag.as_ref())
+            .await
     }
 }
 

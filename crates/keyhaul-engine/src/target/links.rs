@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use keyhaul_client::{Address, ClientError, TargetConnection};
 
 use crate::site::Site;
-use crate::target::graves::{Called, Graves, called};
+use crate::target::graves::{Called, Graves, RunTag, called};
 
 /// Connections by node.
 #[derive(Debug, Default)]
@@ -30,11 +30,12 @@ impl Links {
         &mut self,
         target: &Site,
         address: &Address,
+        tag: Option<&RunTag>,
     ) -> Result<&mut TargetConnection, ClientError> {
         if !self.open.contains_key(address) {
             let connector = target.routing.connector();
             let mut connection = TargetConnection::open(connector, address, target.expiry).await?;
-            let called = called(&mut connection).await?;
+            let called = called(&mut connection, tag).await?;
             self.graves.close(address, &mut connection).await?;
             let link = Link { connection, called };
             self.open.insert(address.clone(), link);

@@ -53,6 +53,8 @@ impl Hands {
             false => how(spec, args),
         };
         let is_easy = is_plain
+            && end > self.renewals_until
+            && spec.name != "SORT"
             && how == How::Verbatim
             && !self.knows.abilities.may_change(spec)
             && self.composer.is_standalone()
@@ -110,11 +112,27 @@ impl Hands {
         {
             return Ok(decision);
         }
-        let leaves_db = found.iter().any(|key| db_of(key, db) != db);
-        let must_reread = matches!(how, How::Reread | How::RelativeDeadline)
+        let names_db = found.iter().any(|key| matches!(key.db, Db::Other(_)));
+        let reads = found.iter().any(|key| !key.role.changes());
+        let sets_fields = matches!(
+            deadline(spec, args),
+            Deadline::FieldsAbsolute { .. } | Deadline::FieldsRelative { .. }
+        );
+        if sets_fields {
+            for key in self.changed(args, db, found) {
+                self.marks.note_fields(&key, true);
+            }
+        }
+        let must_reread = sets_fields
+            || (spec.name.starts_with('H') && self.marks.has_too_many_fields())
+            || matches!(how, How::Reread | How::RelativeDeadline)
             || !self.target_knows(spec)
             || !self.names.takes_every_type()
-            || (leaves_db && !(self.names.keeps_dbs() && self.composer.is_standalone()));
+            || (names_db && !(self.names.keeps_dbs() && self.composer.is_standalone()))
+            // While nobody followed, what it reads may have expired on the target.
+            || (reads && end <= self.renewals_until)
+            // Keys that a pattern names are not known.
+            || (spec.name == "SORT" && has_pattern(args));
         if must_reread {
             return Ok(Decision::Mark(self.changed(args, db, found)));
         }
@@ -348,6 +366,11 @@ impl Hands {
                 keyhaul_resp::encode::command(buffer, &[b"PTTL", &target_name]);
             });
     }
+}
+
+/// Whether SORT looks at keys that a pattern names.
+fn has_pattern(args: &Args<'_>) -> bool {
+    (2..args.len()).any(|index| args.is(index, "BY") || args.is(index, "GET"))
 }
 
 /// Whether it changes nothing of a key but its expiry.

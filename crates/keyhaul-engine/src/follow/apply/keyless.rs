@@ -10,6 +10,9 @@ use crate::patience::GaveUp;
 impl Hands {
     /// All keys of the source, or of a db, are gone.
     pub(super) fn flush_keys(&mut self, all: bool, command: &Bytes) -> Result<(), GaveUp> {
+        if !all && !self.follows_db(self.db) {
+            return Ok(());
+        }
         if !self.habits.may_flush || !self.names.are_plain() {
             return Err(self.begin_again("all keys of a db were deleted on the source".into()));
         }
@@ -26,14 +29,33 @@ impl Hands {
         Ok(())
     }
 
+    /// Two dbs changed places.
+    pub(super) fn swap_dbs(&self, args: &Args<'_>) -> Result<(), GaveUp> {
+        let db = |index| u32::try_from(args.integer(index)?).ok();
+        match (db(1), db(2)) {
+            (Some(one), Some(other)) if !self.follows_db(one) && !self.follows_db(other) => Ok(()),
+            _ => Err(self.begin_again("two dbs changed places on the source".into())),
+        }
+    }
+
+    fn follows_db(&self, db: u32) -> bool {
+        self.names.dbs.as_ref().is_none_or(|dbs| dbs.contains(&db))
+    }
+
     /// A message: no data, and lost where it is uncertain whether it went.
-    pub(super) fn publish(&mut self, command: &Bytes, end: u64) {
+    pub(super) fn publish(&mut self, args: &Args<'_>, is_sharded: bool, command: &Bytes, end: u64) {
         if self.habits.forwards_messages && end > self.uncertain_until {
             let sent = Sent {
                 keys: Keys::None,
                 look: Look::Nothing,
             };
-            self.composer.push(0, 0, command, sent);
+            let channel = args.get(1).unwrap_or_default();
+            let lane = if is_sharded {
+                self.composer.lane_of(channel)
+            } else {
+                0
+            };
+            self.composer.push(lane, 0, command, sent);
         }
     }
 
@@ -44,19 +66,20 @@ impl Hands {
         }
         let replaces = args.is(1, "LOAD") && !args.is(2, "REPLACE");
         if !replaces {
-            return self.push_to_every_node(command);
+            return self.push_to_every_node(command, || Look::Function);
         }
         let code = args.get(args.len() - 1).unwrap_or_default();
         let mut load = BytesMut::new();
         keyhaul_resp::encode::command(&mut load, &[b"FUNCTION", b"LOAD", b"REPLACE", code]);
-        self.push_to_every_node(&load.freeze());
+        self.push_to_every_node(&load.freeze(), || Look::Function);
     }
 
-    pub(super) fn push_to_every_node(&mut self, command: &Bytes) {
+    /// Sends what may be executed twice, and is when it is not certain whether it was.
+    pub(super) fn push_to_every_node(&mut self, command: &Bytes, look: impl Fn() -> Look) {
         for lane in 0..self.composer.lane_count() {
             let sent = Sent {
-                keys: Keys::None,
-                look: Look::Nothing,
+                keys: Keys::Again(command.clone()),
+                look: look(),
             };
             self.composer.push(lane, 0, command, sent);
         }

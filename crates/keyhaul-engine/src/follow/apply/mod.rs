@@ -16,6 +16,7 @@ use crate::follow::applied::Place;
 use crate::follow::command::{Abilities, Args, KeyAt, Kind, lookup, selected_db};
 use crate::follow::compose::Composer;
 use crate::follow::guard::Guard;
+use crate::follow::lane::Look;
 use crate::follow::marks::Marks;
 use crate::follow::names::Names;
 use crate::follow::note::Note;
@@ -172,6 +173,8 @@ impl Applier {
     pub(crate) fn reset(&mut self, from: Place) {
         self.parser = Parser::new(from.offset);
         let hands = &mut self.hands;
+        // What an interrupted call had put together.
+        hands.composer.clear();
         hands.db = from.db;
         hands.transaction = None;
         hands.end = from;
@@ -300,12 +303,10 @@ impl Hands {
             Kind::EmptySlots => {
                 return Err(self.begin_again("slots were emptied on the source".into()));
             }
-            Kind::SwapDb => {
-                return Err(self.begin_again("two dbs changed places on the source".into()));
-            }
-            Kind::Publish { .. } => self.publish(&command(), end),
+            Kind::SwapDb => self.swap_dbs(args)?,
+            Kind::Publish { sharded } => self.publish(args, sharded, &command(), end),
             Kind::Function => self.function(args, &command()),
-            Kind::Script => self.push_to_every_node(&command()),
+            Kind::Script => self.push_to_every_node(&command(), || Look::Nothing),
             Kind::Eval(spec) => self.script(spec, args, command, end).await?,
             Kind::Keys(spec) => {
                 let decision = self.decide(spec, args, self.db, is_short, end).await?;

@@ -163,11 +163,27 @@ impl Intake {
         self.shared.node().clone()
     }
 
+    /// Tells the node at any time, to whoever has it.
+    pub(crate) fn node_handle(&self) -> NodeHandle {
+        NodeHandle(self.shared.clone())
+    }
+
     /// Ends the link. The spool stays on the disk for a later run; what is in memory only is not written: the source has it
     /// still, or a full resync follows.
     pub(crate) async fn close(mut self) {
         self.shared.stop.cancel();
         while self.task.join_next().await.is_some() {}
+    }
+}
+
+/// Knows which node is read at present.
+#[derive(Clone)]
+pub(crate) struct NodeHandle(Arc<Shared>);
+
+impl NodeHandle {
+    /// As [`Intake::node`].
+    pub(crate) fn node(&self) -> Option<Address> {
+        self.0.node().clone()
     }
 }
 
