@@ -9,8 +9,9 @@ use tokio::sync::mpsc;
 use crate::copy::Job;
 use crate::copy::target::Way;
 use crate::ledger::Ledger;
+use crate::options::OnConflict;
 use crate::patience::Patience;
-use crate::prepare::TargetEnd;
+use crate::prepare::{SourceEnd, TargetEnd};
 use crate::site::Site;
 use crate::target::file::library_name;
 use crate::target::functions::{self, FunctionCounts};
@@ -39,6 +40,33 @@ impl Job {
             }
         };
         self.put_functions(libraries, way, ledger).await
+    }
+
+    /// Copies the libraries of the source's servers as they are now over those of the target's.
+    pub(crate) async fn copy_libraries(&self, ledger: &Arc<Ledger>) -> FunctionCounts {
+        let (SourceEnd::Servers { site: source, .. }, TargetEnd::Servers { site: target, .. }) =
+            (&self.prepared.source, &self.prepared.target)
+        else {
+            return FunctionCounts::default();
+        };
+        let mut patience = Patience::new(self.prepared.options.retry_for);
+        loop {
+            let copied = async {
+                let libraries = functions::read_all(source, ledger).await;
+                let libraries = libraries.map_err(|e| (source, e))?;
+                let loaded =
+                    functions::load_all(target, &libraries, OnConflict::Replace, ledger).await;
+                loaded.map_err(|e| (target, e))
+            };
+            match copied.await {
+                Ok(counts) => return counts,
+                Err((site, e)) => {
+                    if site.recover(&e, &mut patience, ledger).await.is_err() {
+                        return FunctionCounts::default();
+                    }
+                }
+            }
+        }
     }
 
     /// Copies libraries as they come; the same one may come from several primaries.

@@ -194,6 +194,12 @@ impl Shard {
             Event::Bytes { first, bytes } => {
                 let end = first + bytes.len() as u64 - 1;
                 self.applier.take(bytes, end).await?;
+                if self.applier.take_library_wish() {
+                    self.applied.wait_until_idle().await;
+                    let refused = self.job.copy_libraries(&self.ledger).await;
+                    let count = &self.ledger.functions_refused;
+                    count.fetch_add(refused.not_copied, Ordering::Relaxed);
+                }
                 if self.applier.take_ack_wish() {
                     self.applied.wait_until_idle().await;
                     self.intake.applied(self.applied.reached().offset);

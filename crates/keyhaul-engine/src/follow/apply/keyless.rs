@@ -64,6 +64,16 @@ impl Hands {
         if !self.habits.functions {
             return;
         }
+        if args.is(1, "RESTORE") {
+            // Its payload may be of a version that the target does not read.
+            if args.is(3, "FLUSH") {
+                let mut flush = BytesMut::new();
+                keyhaul_resp::encode::command(&mut flush, &[b"FUNCTION", b"FLUSH"]);
+                self.push_to_every_node(&flush.freeze(), || Look::Function);
+            }
+            self.wants_libraries = true;
+            return;
+        }
         let replaces = args.is(1, "LOAD") && !args.is(2, "REPLACE");
         if !replaces {
             return self.push_to_every_node(command, || Look::Function);

@@ -82,6 +82,8 @@ struct Hands {
     /// renews has the key read again.
     renewals_until: u64,
     wants_ack: bool,
+    /// The libraries are to be copied from the source.
+    wants_libraries: bool,
     /// Dbs of the target that were selected before.
     known_dbs: HashSet<u32>,
     scratch: Scratch,
@@ -146,6 +148,7 @@ impl Applier {
                 uncertain_until,
                 renewals_until: if uncertain_until > 0 { u64::MAX } else { 0 },
                 wants_ack: false,
+                wants_libraries: false,
                 known_dbs: HashSet::from([0]),
                 scratch: Scratch::default(),
             },
@@ -160,6 +163,11 @@ impl Applier {
     /// Whether the source has asked how far we are since the last call.
     pub(crate) fn take_ack_wish(&mut self) -> bool {
         std::mem::take(&mut self.hands.wants_ack)
+    }
+
+    /// Whether the function libraries are to be copied from the source since the last call.
+    pub(crate) fn take_library_wish(&mut self) -> bool {
+        std::mem::take(&mut self.hands.wants_libraries)
     }
 
     /// The source was at this offset after this run had begun.
