@@ -1,6 +1,7 @@
 //! Follows a whole source: its shards side by side, and from the beginning again when nothing else is exact.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -227,6 +228,8 @@ impl FollowJob {
                 "all keys are copied again: the target, the layout of the source or this machine is not what it was when an earlier run stopped".into(),
             );
         }
+        // The snapshots bring all of them.
+        self.ledger.functions_refused.store(0, Ordering::Relaxed);
         if !goes_on {
             // Where a shard is counts no more, before anything else is noted.
             for shard in &shards {

@@ -452,9 +452,17 @@ impl LaneTools {
                 true
             }
             (Look::Function, Value::Error(text)) => {
+                let error = ServerError::new(text.clone());
+                if error.action() != Action::GiveUp {
+                    // Nobody says which libraries it has now; a snapshot brings them all.
+                    self.round.begin_again(format!(
+                        "the target could not take a change of the function libraries ({error})"
+                    ));
+                    return false;
+                }
                 let text = String::from_utf8_lossy(text);
-                let is_there_already = text.contains("not found");
-                if !is_there_already {
+                let is_gone_already = text.contains("not found");
+                if !is_gone_already {
                     self.ledger
                         .functions_refused
                         .fetch_add(1, Ordering::Relaxed);
