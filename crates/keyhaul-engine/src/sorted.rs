@@ -8,8 +8,18 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use tokio_util::sync::CancellationToken;
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::spill::{Spill, SpillRow};
+
+/// The digest of db and name. Among 10^9 keys two different ones have the same with a probability below
+/// 10^-20.
+pub(crate) fn key_digest(seed: u64, db: u32, name: &[u8]) -> u128 {
+    let mut digest = Xxh3::with_seed(seed);
+    digest.update(&db.to_le_bytes());
+    digest.update(name);
+    digest.digest128()
+}
 
 /// A row that is found by a digest, which is its beginning in the order of rows.
 pub(crate) trait KeyedRow<const BYTES: usize>: SpillRow<BYTES> {

@@ -92,7 +92,10 @@ impl Job {
             }
             Ok(())
         };
-        let (read, functions) = tokio::join!(reading, self.take_functions(codes, way, ledger));
+        let (read, functions) = tokio::join!(
+            reading,
+            self.take_functions(codes, way.file.as_ref(), ledger)
+        );
         read.map(|()| functions)
     }
 
@@ -141,7 +144,10 @@ impl Job {
             }
             read
         };
-        let (read, functions) = tokio::join!(reading, self.take_functions(codes, way, ledger));
+        let (read, functions) = tokio::join!(
+            reading,
+            self.take_functions(codes, way.file.as_ref(), ledger)
+        );
         read?;
         if let Some(before) = before {
             let after = topology_now(site, retry_for, ledger).await?;

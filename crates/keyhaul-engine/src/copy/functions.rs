@@ -7,13 +7,12 @@ use keyhaul_client::{ClientError, FunctionLibrary};
 use tokio::sync::mpsc;
 
 use crate::copy::Job;
-use crate::copy::target::Way;
 use crate::ledger::Ledger;
-use crate::options::OnConflict;
 use crate::patience::Patience;
 use crate::prepare::{SourceEnd, TargetEnd};
 use crate::site::Site;
 use crate::target::file::library_name;
+use crate::target::file_lane::SharedFile;
 use crate::target::functions::{self, FunctionCounts};
 
 impl Job {
@@ -21,7 +20,7 @@ impl Job {
     pub(crate) async fn copy_functions(
         &self,
         source: &Arc<Site>,
-        way: &Way,
+        file: Option<&SharedFile>,
         ledger: &Arc<Ledger>,
     ) -> FunctionCounts {
         let options = &self.prepared.options;
@@ -39,41 +38,22 @@ impl Job {
                 }
             }
         };
-        self.put_functions(libraries, way, ledger).await
+        self.put_functions(libraries, file, ledger).await
     }
 
     /// Copies the libraries of the source's servers as they are now over those of the target's.
     pub(crate) async fn copy_libraries(&self, ledger: &Arc<Ledger>) -> FunctionCounts {
-        let (SourceEnd::Servers { site: source, .. }, TargetEnd::Servers { site: target, .. }) =
-            (&self.prepared.source, &self.prepared.target)
-        else {
+        let SourceEnd::Servers { site: source, .. } = &self.prepared.source else {
             return FunctionCounts::default();
         };
-        let mut patience = Patience::new(self.prepared.options.retry_for);
-        loop {
-            let copied = async {
-                let libraries = functions::read_all(source, ledger).await;
-                let libraries = libraries.map_err(|e| (source, e))?;
-                let loaded =
-                    functions::load_all(target, &libraries, OnConflict::Replace, ledger).await;
-                loaded.map_err(|e| (target, e))
-            };
-            match copied.await {
-                Ok(counts) => return counts,
-                Err((site, e)) => {
-                    if site.recover(&e, &mut patience, ledger).await.is_err() {
-                        return FunctionCounts::default();
-                    }
-                }
-            }
-        }
+        self.copy_functions(source, None, ledger).await
     }
 
     /// Copies libraries as they come; the same one may come from several primaries.
     pub(crate) async fn take_functions(
         &self,
         mut codes: mpsc::Receiver<Bytes>,
-        way: &Way,
+        file: Option<&SharedFile>,
         ledger: &Arc<Ledger>,
     ) -> FunctionCounts {
         let mut libraries: Vec<FunctionLibrary> = Vec::new();
@@ -91,7 +71,7 @@ impl Job {
             }
         }
         match self.prepared.options.functions {
-            true => self.put_functions(libraries, way, ledger).await,
+            true => self.put_functions(libraries, file, ledger).await,
             false => FunctionCounts::default(),
         }
     }
@@ -99,10 +79,10 @@ impl Job {
     async fn put_functions(
         &self,
         libraries: Vec<FunctionLibrary>,
-        way: &Way,
+        file: Option<&SharedFile>,
         ledger: &Arc<Ledger>,
     ) -> FunctionCounts {
-        let target = match (&self.prepared.target, &way.file) {
+        let target = match (&self.prepared.target, file) {
             (TargetEnd::Servers { site, .. }, _) => site,
             (TargetEnd::File(_), Some(file)) => {
                 let (file, ledger) = (file.clone(), ledger.clone());

@@ -121,7 +121,7 @@ impl Job {
     ) -> Result<FunctionCounts, GaveUp> {
         let mut way = self.open_way(ledger).await?;
         let outlet = way.outlet.take().ok_or(GaveUp)?;
-        let functions = self.copy_functions(source, &way, ledger).await;
+        let functions = self.copy_functions(source, None, ledger).await;
         let earlier = Earlier {
             set_aside: self.left_in_pieces(),
             ..Earlier::default()

@@ -54,6 +54,7 @@ pub struct Job {
 
 pub(crate) use by_rdb::FUNCTIONS_AHEAD;
 pub use listing::{BigKeyListing, BigKeyWay};
+pub(crate) use resume::process_text;
 
 /// What was copied, as far as the books do not say it.
 #[derive(Debug, Default)]
@@ -263,7 +264,7 @@ impl Job {
                 read_by: ReadBy::Scan(_),
                 ..
             } => {
-                let functions = self.copy_functions(site, &way, ledger).await;
+                let functions = self.copy_functions(site, way.file.as_ref(), ledger).await;
                 let earlier = self.take_earlier(ledger);
                 let copied = self.copy_by_scan(site, outlet, earlier, ledger).await;
                 copied.map(|()| functions)

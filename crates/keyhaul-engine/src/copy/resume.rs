@@ -208,7 +208,7 @@ impl Job {
 }
 
 /// The processes of the target's primaries as a text.
-fn process_text(processes: &[(String, String)]) -> String {
+pub(crate) fn process_text(processes: &[(String, String)]) -> String {
     let mut runs: Vec<&str> = processes.iter().map(|(_, run)| run.as_str()).collect();
     runs.sort_unstable();
     runs.join(" ")

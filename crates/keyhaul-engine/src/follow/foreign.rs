@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::follow::name_set::digest;
+use crate::sorted::key_digest;
 
 /// So many are known; of more nobody can tell them from those of the source, 16 bytes each.
 const COUNT_MAX: usize = 1_000_000;
@@ -47,7 +47,7 @@ impl Foreign {
 
     /// One more; `false`: there are too many.
     pub(crate) fn add(&mut self, db: u32, name: &[u8]) -> bool {
-        self.0.insert(digest(0, db, name));
+        self.0.insert(key_digest(0, db, name));
         self.0.len() <= COUNT_MAX
     }
 
@@ -58,7 +58,7 @@ impl Foreign {
 
     /// Whether this key of the target is one.
     pub(crate) fn contains(&self, db: u32, name: &[u8]) -> bool {
-        !self.0.is_empty() && self.0.contains(&digest(0, db, name))
+        !self.0.is_empty() && self.0.contains(&key_digest(0, db, name))
     }
 }
 

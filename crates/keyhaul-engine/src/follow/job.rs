@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::{Earlier, OpenKey};
-use crate::copy::Job;
+use crate::copy::{Job, process_text};
 use crate::follow::applied::{Applied, Place};
 use crate::follow::apply::{Applier, ApplierParts, Habits, TargetKnows, keys_of};
 use crate::follow::command::Abilities;
@@ -52,6 +52,7 @@ const ROUND_LEAST: Duration = Duration::from_secs(60);
 const PAUSE_MAX: Duration = Duration::from_secs(300);
 /// Between two looks at whether all shards are synced.
 const SYNC_INTERVAL: Duration = Duration::from_millis(50);
+
 /// Who is told of keys that the target cannot hold, by slot of the source.
 type Barred = Arc<Mutex<Vec<(SlotSet, Arc<Marks>)>>>;
 
@@ -217,7 +218,7 @@ impl FollowJob {
         let shards = slots_of(&topology);
         let now = JobFacts {
             target_was_empty: self.facts.target_was_empty,
-            target: text_of(&processes),
+            target: process_text(&processes),
             layout: layout(&topology),
             boot_id: boot_id(),
         };
@@ -288,7 +289,7 @@ impl FollowJob {
         ended
     }
 
-    /// Waits for the shards, and looks meanwhile whether source and target still are what they were.
+    /// Waits for the shards, and has them end when the user or the job wants it.
     async fn watch(
         &self,
         tasks: &mut JoinSet<Result<ShardEnd, GaveUp>>,
@@ -688,13 +689,6 @@ fn layout(topology: &Topology) -> String {
         }
     }
     if text.is_empty() { "all".into() } else { text }
-}
-
-/// The processes of the target as a text.
-fn text_of(processes: &[(String, String)]) -> String {
-    let mut runs: Vec<&str> = processes.iter().map(|(_, run)| run.as_str()).collect();
-    runs.sort_unstable();
-    runs.join(" ")
 }
 
 fn halt(ledger: &Ledger, error: &std::io::Error) -> GaveUp {

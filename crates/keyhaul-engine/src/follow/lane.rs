@@ -80,7 +80,7 @@ pub(crate) enum Look {
     /// Whether this key got an expiry together with its value; it is read again then.
     Expiry,
     /// EXEC: what was executed, command by command.
-    Transaction(Vec<Option<&'static Spec>>),
+    Transaction(Vec<&'static Spec>),
     /// SELECT: what follows would go to another db, so the job ends when it is refused.
     Select,
     /// Nothing: it is within a transaction, whose EXEC tells.
@@ -275,13 +275,9 @@ impl CommandLane {
 
     /// The connection is of no use: marks all that was on its way, and settles it once the server reads it no more.
     async fn broken(&mut self, error: ClientError) -> Result<(), GaveUp> {
-        let error = match self.open.take() {
-            Some(open) => {
-                self.graves.put(&open.address, open.called);
-                error
-            }
-            None => error,
-        };
+        if let Some(open) = self.open.take() {
+            self.graves.put(&open.address, open.called);
+        }
         let mut again = Portion::default();
         for portion in &mut self.in_flight {
             portion.answer = None;
@@ -484,9 +480,10 @@ impl LaneTools {
                 // EXEC that was not executed.
                 None => match reply.as_list() {
                     None => true,
-                    Some(replies) => specs.iter().zip(replies).any(|(spec, reply)| {
-                        spec.is_some_and(|spec| shows_absence_in(spec, reply))
-                    }),
+                    Some(replies) => specs
+                        .iter()
+                        .zip(replies)
+                        .any(|(spec, reply)| shows_absence_in(spec, reply)),
                 },
             },
             _ => false,

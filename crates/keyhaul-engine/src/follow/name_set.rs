@@ -6,9 +6,8 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
-use xxhash_rust::xxh3::Xxh3;
 
-use crate::sorted::{KeyedRow, Rows, Sorted};
+use crate::sorted::{KeyedRow, Rows, Sorted, key_digest};
 use crate::spill::SpillRow;
 
 const ROW_BYTES: usize = 16;
@@ -62,7 +61,7 @@ impl NameNotes {
 
     /// Notes a name on the target. An error is kept for [`NameNotes::finish`].
     pub(crate) fn note(&self, db: u32, name: &[u8]) {
-        let digest = digest(self.seed, db, name);
+        let digest = key_digest(self.seed, db, name);
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         if let Ok(noted) = &mut *rows
             && let Err(e) = noted.add(Name(digest))
@@ -99,17 +98,9 @@ impl NameSet {
     ) -> io::Result<Vec<bool>> {
         let mut finder = self.sorted.finder();
         names
-            .map(|name| Ok(finder.find(digest(self.seed, db, name))?.is_some()))
+            .map(|name| Ok(finder.find(key_digest(self.seed, db, name))?.is_some()))
             .collect()
     }
-}
-
-/// Of db and name on the target.
-pub(crate) fn digest(seed: u64, db: u32, name: &[u8]) -> u128 {
-    let mut digest = Xxh3::with_seed(seed);
-    digest.update(&db.to_le_bytes());
-    digest.update(name);
-    digest.digest128()
 }
 
 #[cfg(test)]

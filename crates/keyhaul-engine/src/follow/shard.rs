@@ -298,7 +298,7 @@ impl Shard {
             functions,
         );
         let (read, functions) =
-            tokio::join!(reader.run(), job.take_functions(codes, &way, &self.ledger));
+            tokio::join!(reader.run(), job.take_functions(codes, None, &self.ledger));
         let refused = &self.ledger.functions_refused;
         refused.fetch_add(functions.not_copied, Ordering::Relaxed);
         if read.is_ok()

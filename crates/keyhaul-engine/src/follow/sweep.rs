@@ -1,13 +1,14 @@
 //! Deletes keys of the target that the snapshot of the source does not hold: they were deleted while nobody followed.
 //!
-//! Keys that the target held when the job began stay (`foreign.rs`). Between the snapshot and the first command behind it: a key that the source made anew meanwhile would else be added to.
+//! Keys that the target held when the job began stay (`foreign.rs`). It is done between the snapshot and the first command behind
+//! it: a key that the source made anew meanwhile would else be added to.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use keyhaul_client::{ClientError, ReadConnection, ScanOptions, Slot, SlotSet};
+use keyhaul_client::{ClientError, ScanOptions, Slot, SlotSet};
 
 use crate::entry::{Payload, Usage};
 use crate::follow::foreign::Foreign;
@@ -111,7 +112,7 @@ impl Sweep {
     ) -> Result<(), Stuck> {
         for (_, address) in self.target.primaries() {
             let mut connection = self.target.open(&address).await?;
-            for db in dbs_with_keys(&mut connection).await? {
+            for db in connection.dbs_with_keys().await? {
                 connection.select(db).await?;
                 let options = ScanOptions {
                     count: SCAN_COUNT,
@@ -210,12 +211,4 @@ impl From<std::io::Error> for Stuck {
     fn from(error: std::io::Error) -> Self {
         Self::Disk(error)
     }
-}
-
-async fn dbs_with_keys(connection: &mut ReadConnection) -> Result<Vec<u32>, ClientError> {
-    let info = connection.info(Some("keyspace")).await?;
-    let dbs = info
-        .lines()
-        .filter_map(|line| line.strip_prefix("db")?.split_once(':'));
-    Ok(dbs.filter_map(|(db, _)| db.parse().ok()).collect())
 }

@@ -39,12 +39,9 @@ pub(crate) async fn end_earlier(
     connection: &mut TargetConnection,
     tag: &RunTag,
 ) -> Result<(), ClientError> {
-    let list = match connection.raw().call(&[b"CLIENT", b"LIST"]).await {
-        Ok(list) => list,
-        Err(ClientError::Server { .. }) => return Ok(()),
-        Err(e) => return Err(e),
+    let Some(text) = list(connection).await? else {
+        return Ok(());
     };
-    let text = String::from_utf8_lossy(list.as_bytes().map_or(&[][..], |text| text)).into_owned();
     let of_job = format!("name={}", tag.job);
     let (mine, of_job) = (tag.name(), of_job.as_str());
     for line in text.lines() {
@@ -171,20 +168,26 @@ async fn end(called: &Called, connection: &mut TargetConnection) -> Result<(), C
     // It goes by itself once the server has read it to its end.
     let is_listed = format!("id={id} ");
     for _ in 0..LOOKS_MAX {
-        let list = match connection.raw().call(&[b"CLIENT", b"LIST"]).await {
-            Ok(list) => list,
-            Err(ClientError::Server { .. }) => {
-                tokio::time::sleep(BLIND_WAIT).await;
-                return Ok(());
-            }
-            Err(e) => return Err(e),
+        let Some(text) = list(connection).await? else {
+            tokio::time::sleep(BLIND_WAIT).await;
+            return Ok(());
         };
-        let text =
-            String::from_utf8_lossy(list.as_bytes().map_or(&[][..], |text| text)).into_owned();
         if !text.lines().any(|line| line.starts_with(&is_listed)) {
             return Ok(());
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
     Err(connection.raw().unexpected("CLIENT LIST"))
+}
+
+/// The connections of the server, one a line; `None` where the user may not see them.
+async fn list(connection: &mut TargetConnection) -> Result<Option<String>, ClientError> {
+    match connection.raw().call(&[b"CLIENT", b"LIST"]).await {
+        Ok(list) => {
+            let text = list.as_bytes().map_or(&[][..], |text| text);
+            Ok(Some(String::from_utf8_lossy(text).into_owned()))
+        }
+        Err(ClientError::Server { .. }) => Ok(None),
+        Err(e) => Err(e),
+    }
 }

@@ -29,11 +29,11 @@ use tokio_util::sync::CancellationToken;
 use crate::ledger::Ledger;
 use crate::patience::GaveUp;
 use crate::plan::CheckedFile;
-use crate::sorted::{Rows, Sorted};
+use crate::sorted::{Rows, Sorted, key_digest};
 use crate::target::file::library_name;
 
 pub(crate) use names::Names;
-use row::{Row, key_digest};
+use row::Row;
 
 use walk::{Broken, walk};
 

@@ -7,12 +7,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::row::key_digest;
 use super::walk::{Broken, walk};
 use super::{FileIndex, IndexRules};
 use crate::ledger::Ledger;
 use crate::patience::GaveUp;
 use crate::plan::CheckedFile;
+use crate::sorted::key_digest;
 
 /// Most names of a batch.
 pub(super) const BATCH_KEYS_MAX: usize = 256;

@@ -3,21 +3,11 @@
 use std::io;
 
 use keyhaul_rdb::{Canonical, KeyType};
-use xxhash_rust::xxh3::Xxh3;
 
 use super::IndexedKey;
 use super::walk::Found;
 use crate::sorted::KeyedRow;
 use crate::spill::SpillRow;
-
-/// The digest of db and name. Among 10^9 keys two different ones have the same with a probability below
-/// 10^-20.
-pub(crate) fn key_digest(seed: u64, db: u32, name: &[u8]) -> u128 {
-    let mut digest = Xxh3::with_seed(seed);
-    digest.update(&db.to_le_bytes());
-    digest.update(name);
-    digest.digest128()
-}
 
 /// One record.
 ///

@@ -65,10 +65,10 @@ impl Hands {
         if is_easy {
             return Ok(Decision::Verbatim { lane: 0, db });
         }
-        let mut found = std::mem::take(&mut self.scratch.keys);
+        let mut found = std::mem::take(&mut self.found);
         let decision = self.decide_by_keys(spec, args, (db, how, end), &mut found);
         let decision = decision.await;
-        self.scratch.keys = found;
+        self.found = found;
         decision
     }
 

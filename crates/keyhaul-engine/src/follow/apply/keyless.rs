@@ -38,7 +38,7 @@ impl Hands {
         }
     }
 
-    fn follows_db(&self, db: u32) -> bool {
+    pub(super) fn follows_db(&self, db: u32) -> bool {
         self.names.dbs.as_ref().is_none_or(|dbs| dbs.contains(&db))
     }
 

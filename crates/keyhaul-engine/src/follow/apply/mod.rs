@@ -86,12 +86,8 @@ struct Hands {
     wants_libraries: bool,
     /// Dbs of the target that were selected before.
     known_dbs: HashSet<u32>,
-    scratch: Scratch,
-}
-
-#[derive(Default)]
-struct Scratch {
-    keys: Vec<KeyAt>,
+    /// Keys of the last command; kept for its memory.
+    found: Vec<KeyAt>,
 }
 
 /// What a shard's applier is made of.
@@ -150,7 +146,7 @@ impl Applier {
                 wants_ack: false,
                 wants_libraries: false,
                 known_dbs: HashSet::from([0]),
-                scratch: Scratch::default(),
+                found: Vec::new(),
             },
         }
     }
@@ -328,12 +324,7 @@ impl Hands {
     /// Makes sure that the target has the db, before anything is sent behind a SELECT of it.
     async fn check_db(&mut self) -> Result<(), GaveUp> {
         let db = self.names.target_db(self.db);
-        let is_taken = self
-            .names
-            .dbs
-            .as_ref()
-            .is_none_or(|dbs| dbs.contains(&self.db));
-        if self.known_dbs.contains(&db) || !is_taken {
+        if self.known_dbs.contains(&db) || !self.follows_db(self.db) {
             return Ok(());
         }
         if !self.composer.is_standalone() {

@@ -126,7 +126,7 @@ impl Hands {
         let mut sent: Vec<Sent> = (0..=replies).map(|_| plain()).collect();
         let specs = outs
             .iter()
-            .flat_map(|(out, spec)| std::iter::repeat_n(Some(*spec), out.count));
+            .flat_map(|(out, spec)| std::iter::repeat_n(*spec, out.count));
         sent.push(Sent {
             keys: Keys::OfAll(commands),
             look: Look::Transaction(specs.collect()),

@@ -205,7 +205,7 @@ impl<'a> Pass<'a> {
                 break Ok(Ended::Everything(reason));
             }
             if self.functions.swap(false, Ordering::AcqRel) {
-                job.copy_functions(self.follows.source, &way, &ledger).await;
+                job.copy_functions(self.follows.source, None, &ledger).await;
             }
             while let Some(joined) = extras.try_join_next() {
                 match joined {
